@@ -1,0 +1,1 @@
+"""Reusable component resources: the cloud nouns and what runs on a host."""
