@@ -1,0 +1,13 @@
+"""Which resource types are made real, and by what. Imported in real mode only: what it imports is heavy."""
+
+from __future__ import annotations
+
+from sandbox.effects.protocol import Effect
+from sandbox.hosts.effects import EFFECTS as HOSTS
+from sandbox.internet.effects import EFFECTS as INTERNET
+
+# By resource token, e.g. "scaleway:instance/server:Server".
+EFFECTS: dict[str, Effect] = {**HOSTS, **INTERNET}
+
+if len(EFFECTS) != len(HOSTS) + len(INTERNET):
+    raise ValueError(f"two effects claim {sorted(HOSTS.keys() & INTERNET.keys())}")
