@@ -1,0 +1,8 @@
+"""The systems berth runs: the only rooms that know both a cloud and an application."""
+
+from __future__ import annotations
+
+from config.model import Registry
+from systems.scell import ScellConfig
+
+REGISTRY = Registry(systems={"scell": ScellConfig})
