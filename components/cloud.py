@@ -78,10 +78,15 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class FirewallArgs:
-    """Everything inbound that no rule lets in is dropped; outbound is open."""
+    """Everything inbound that no rule lets in is dropped; outbound is open.
+
+    ``smtp``: also to ports 25, 465 and 587, which clouds close unless asked (and open only for accounts whose
+    support has agreed).
+    """
 
     scope: Scope
     inbound: Sequence[Rule]
+    smtp: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +147,10 @@ class Connection:
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceArgs:
-    """A host. ``stateful``: it holds data, so it is protected and never replaced by a new image."""
+    """A host. ``stateful``: it holds data, so it is protected and never replaced by a new image.
+
+    ``disk_gb``: root disk where the cloud sells it apart from the size, None for what suits the size.
+    """
 
     scope: Scope
     size: str
@@ -152,6 +160,7 @@ class InstanceArgs:
     firewall: Firewall
     reserved_ip: ReservedIp | None = None
     volumes: Sequence[Volume] = ()
+    disk_gb: int | None = None
     stateful: bool = False
 
 
@@ -253,9 +262,7 @@ class Redis:
         scheme = "rediss" if self.tls else "redis"
         return Output.secret(
             Output.all(self.host, self.port, self.password).apply(
-                lambda v: (
-                    f"{scheme}://{quote(self.user)}:{quote(v[2], safe='')}@{v[0]}:{int(v[1])}/{db}"
-                )
+                lambda v: f"{scheme}://{quote(self.user)}:{quote(v[2], safe='')}@{v[0]}:{int(v[1])}/{db}"
             )
         )
 
@@ -270,10 +277,15 @@ class Expiry:
 
 @dataclass(frozen=True, kw_only=True)
 class BucketArgs:
-    """A private bucket with a key of its own that opens nothing else."""
+    """A private bucket with a key of its own that opens nothing else.
+
+    ``managers``: the cloud's identities that keep full access besides that key, first of all the one this
+    program runs as. Scaleway: ``application_id:<uuid>`` or ``user_id:<uuid>``, at least one.
+    """
 
     scope: Scope
     bucket: str
+    managers: Sequence[str] = ()
     versioning: bool = True
     expire: Sequence[Expiry] = ()
     adopt: str | None = None
@@ -332,13 +344,18 @@ class Health:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadBalancerArgs:
-    """Terminates TLS for ``names``, sends plain HTTP to the targets' private addresses, redirects port 80."""
+    """Terminates TLS for ``names``, sends plain HTTP to the targets' private addresses, redirects port 80.
+
+    The names' A records are made in ``zone`` by the balancer itself: its certificate is issued only once they
+    point at it, so they stand between its address and its certificate.
+    """
 
     scope: Scope
     size: str
     network: Network
     targets: Sequence[Output[str]]
     names: Sequence[str]
+    zone: str
     target_port: int = 80
     health: Health = field(default_factory=Health)
 

@@ -1,0 +1,193 @@
+"""The one base class of components.
+
+A noun is a class with a ``build`` method that makes its children and returns its neutral outputs::
+
+    class PrivateNetwork(Component[NetworkArgs, Network]):
+        def build(self, args: NetworkArgs) -> Network:
+            vpc = network.Vpc(self.named("vpc"), opts=self.child())
+            ...
+            return Network(id=..., cidr=...)
+
+    PrivateNetwork("scell", args).outputs        # typed, and registered with the engine
+
+Parent, names, aliases, protection and ``register_outputs`` are done here, so that nobody can forget one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import weakref
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import pulumi
+import pulumi_random as random
+from pulumi import Alias, ResourceOptions
+from pulumi.runtime import get_root_resource
+
+from components.cloud import Scope
+
+
+class Scoped(Protocol):
+    """What every Args class has."""
+
+    @property
+    def scope(self) -> Scope:
+        """Where the component stands and whom it belongs to."""
+        ...
+
+
+ArgsT = TypeVar("ArgsT", bound=Scoped)
+OutT = TypeVar("OutT")
+
+
+def shorten(name: str, limit: int) -> str:
+    """``name`` if it fits into ``limit`` characters, else its beginning and six hex digits of its hash.
+
+    Two long names that begin alike stay different, and the same name is shortened the same way each time.
+    """
+    if len(name) <= limit:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+    return f"{name[: limit - 7].rstrip('-')}-{digest}"
+
+
+class Component(pulumi.ComponentResource, Generic[ArgsT, OutT]):
+    """Base of all components; type token ``berth:<room>:<Noun>`` from the module and the class name.
+
+    ``name_limit``: most characters of a child's logical name. Providers make physical names of it by adding a
+    random suffix of eight characters, so it is the cloud's own limit less eight.
+    ``former_types``: tokens the class had in earlier versions, so that a renamed class replaces nothing.
+    """
+
+    name_limit: ClassVar[int] = 55
+    former_types: ClassVar[Sequence[str]] = ()
+
+    def __init__(self, name: str, args: ArgsT, opts: ResourceOptions | None = None) -> None:
+        opts = opts or ResourceOptions()
+        token = f"berth:{type(self).__module__.split('.')[1]}:{type(self).__name__}"
+        aliases: list[Any] = [Alias(type_=former) for former in self.former_types]
+        if opts.parent is not None:  # moved under a parent later: the resource is still the same
+            aliases.append(Alias(parent=pulumi.ROOT_STACK_RESOURCE))
+        super().__init__(token, name, None, ResourceOptions.merge(opts, ResourceOptions(aliases=aliases)))
+        self.name, self.scope = name, args.scope
+        self._after = opts.depends_on
+        self._names: set[str] = set()
+        _book().add(self, token)
+        self.outputs: OutT = self.build(args)
+        self.register_outputs(_plain(self.outputs))
+
+    @abstractmethod
+    def build(self, args: ArgsT) -> OutT:
+        """Make the children and return the neutral outputs; called once, by the constructor."""
+
+    def named(self, part: str) -> str:
+        """The logical name of the child ``part``: ``<component>-<part>``, within the limit.
+
+        ValueError if the component already has such a child.
+        """
+        if part in self._names:
+            raise ValueError(f"{self.name}: two children named {part!r}")
+        self._names.add(part)
+        return shorten(f"{self.name}-{part}", self.name_limit)
+
+    def child(
+        self, more: ResourceOptions | None = None, *, data: bool = False, adopt: str | None = None
+    ) -> ResourceOptions:
+        """Options for a child: its parent is this component, and it waits for what this component waits for.
+
+        ``data``: it holds data, and is protected as the scope says. ``adopt``: the cloud's id of an existing
+        thing to take over; that is protected whatever the scope says, since it was not made here.
+        """
+        opts = ResourceOptions(parent=self, depends_on=self._after, import_=adopt)
+        if data:
+            opts.protect = self.scope.keep_data or adopt is not None
+        return ResourceOptions.merge(opts, more)
+
+
+def _plain(outputs: object) -> dict[str, Any]:
+    """Dataclass to what the engine stores: nested dataclasses as objects, resources left out."""
+    if not dataclasses.is_dataclass(outputs) or isinstance(outputs, type):
+        return {}
+    return {
+        f.name: value
+        for f in dataclasses.fields(outputs)
+        if (value := _storable(getattr(outputs, f.name))) is not None
+    }
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, pulumi.Resource):
+        return None
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(value)
+    if isinstance(value, Mapping):
+        return {key: _storable(item) for key, item in value.items()}
+    return value
+
+
+# ---------------------------------------------------------------- what one program has made
+
+
+class _Book:
+    """The components of one program: no two of one name, and all of a system for its seal."""
+
+    def __init__(self) -> None:
+        self.names: set[tuple[str, str]] = set()
+        self.systems: dict[str, list[pulumi.Resource]] = defaultdict(list)
+
+    def add(self, component: Component[Any, Any], token: str) -> None:
+        if (token, component.name) in self.names:
+            raise ValueError(
+                f"two components {token} named {component.name!r}: names are unique within a stack"
+            )
+        self.names.add((token, component.name))
+        self.systems[component.scope.system].append(component)
+
+
+_books: weakref.WeakKeyDictionary[pulumi.Resource, _Book] = weakref.WeakKeyDictionary()
+
+
+def _book() -> _Book:
+    """The book of the running program: it lives as long as the program's root resource."""
+    root = get_root_resource()
+    if root is None:
+        raise RuntimeError("components are made inside a Pulumi program")
+    return _books.setdefault(root, _Book())
+
+
+# ---------------------------------------------------------------- the seal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SealArgs:
+    """The last word of a system whose data is kept."""
+
+    scope: Scope
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sealed:
+    """Nothing to read: a seal only holds."""
+
+
+class Seal(Component[SealArgs, Sealed]):
+    """A protected leaf that depends on every component its system has made so far; make it last.
+
+    The engine deletes what depends on others first, so a destroy (or the block of the system removed from the
+    stack file) meets this resource before any other and is refused with nothing deleted. Where the scope does
+    not keep data there is nothing to hold, and the seal has no leaf.
+    """
+
+    def build(self, args: SealArgs) -> Sealed:
+        others = [c for c in _book().systems[args.scope.system] if c is not self]
+        if args.scope.keep_data:
+            random.RandomId(
+                self.named("seal"),
+                byte_length=4,
+                opts=self.child(ResourceOptions(depends_on=others), data=True),
+            )
+        return Sealed()
