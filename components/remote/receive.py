@@ -25,7 +25,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 TAIL = 30  # lines of the log shown when a step fails
 LINE = 2000  # longest line shown; a longer one could stall the reader at the other end
@@ -46,10 +46,12 @@ def masked(line: str, secrets: list[str]) -> str:
 
 
 def say(text: str) -> None:
+    """Progress and failures go to standard error: standard output is for the facts."""
     print(text, file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:
+    """Seconds since the epoch as a person reads them."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
@@ -57,12 +59,13 @@ def write(path: Path, text: str, mode: int = 0o600) -> None:
     """Whole or not at all: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
-        file.write(text)
+    temporary.touch(mode)
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 
 
 def read(path: Path) -> dict[str, Any] | None:
+    """The JSON object in ``path``; None when there is no such file."""
     try:
         value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -104,11 +107,13 @@ def settle(root: Path, limit: float) -> None:
 
 
 def active(unit: str) -> bool:
+    """Whether the unit still runs, or is about to."""
     shown = subprocess.run(["systemctl", "is-active", unit], capture_output=True, text=True, check=False)
     return shown.stdout.strip() in ("active", "activating", "deactivating", "reloading")
 
 
 def held_by(places: Places) -> str:
+    """Who has the lock, in words."""
     holder = read(places.holder)
     if holder is None:
         return "another call that is about to start"
@@ -117,11 +122,11 @@ def held_by(places: Places) -> str:
 
 @contextlib.contextmanager
 def turn(places: Places, wait: float) -> Iterator[None]:
-    """Hold the lock of the host. Raises Held, naming the holder, when it is not ours after ``wait`` seconds."""
+    """Hold the host's lock. Raises Held, with the holder's name, when not ours after ``wait`` seconds."""
     places.lock.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait
     told = False
-    with open(places.lock, "w", encoding="utf-8") as file:
+    with places.lock.open("w") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -174,7 +179,7 @@ def start(places: Places, document: dict[str, Any], digest: str) -> int:
 def follow(places: Places, offset: int) -> dict[str, Any]:
     """Show the running unit's progress until it has ended; returns its result."""
     looks = 0
-    with open(places.log, "ab+") as log:
+    with places.log.open("ab+") as log:
         log.seek(offset)
         rest = b""
         while True:
@@ -193,13 +198,14 @@ def follow(places: Places, offset: int) -> dict[str, Any]:
 
 def killed(places: Places, offset: int) -> dict[str, Any]:
     """The result of a unit that could not write one: killed by hand, by lack of memory, or by a reboot."""
-    with open(places.log, "rb") as log:
+    with places.log.open("rb") as log:
         log.seek(offset)
         lines = log.read().decode(errors="replace").splitlines()
     return {"why": "was killed before it could end (out of memory, or by hand)", "tail": lines[-TAIL:]}
 
 
 def report(places: Places, document: dict[str, Any], result: dict[str, Any]) -> int:
+    """Facts or failure, to whoever called; returns the exit status."""
     if not result["why"]:
         print(masked(json.dumps(result["facts"], sort_keys=True), document["mask"]), flush=True)
         return 0
@@ -241,10 +247,12 @@ def take(document: dict[str, Any], root: Path = Path("/")) -> int:
 
 
 def stopped(*_: object) -> None:
+    """Handler of SIGTERM: lets work() end in its own words."""
     raise InterruptedError
 
 
 def copy_out(output: IO[bytes], log: IO[str], tail: deque[str], secrets: list[str]) -> None:
+    """Copy a script's output to the log line by line, without the secrets."""
     for raw in output:
         line = masked(raw.decode(errors="replace").rstrip("\n"), secrets)
         log.write(line + "\n")
@@ -268,7 +276,7 @@ def work(directory: Path) -> int:
     }
     tail: deque[str] = deque(maxlen=TAIL)
     why = ""
-    with open(places.log, "a", encoding="utf-8") as log:
+    with places.log.open("a", encoding="utf-8") as log:
         log.write(f"--- {clock(time.time())} step {order['step']} {order['digest'][:12]}\n")
         log.flush()
         process = subprocess.Popen(
@@ -280,10 +288,9 @@ def work(directory: Path) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        assert process.stdout is not None
         # A thread, because a process the script left behind may keep its output open for ever.
         copier = threading.Thread(
-            target=copy_out, args=(process.stdout, log, tail, order["mask"]), daemon=True
+            target=copy_out, args=(cast(IO[bytes], process.stdout), log, tail, order["mask"]), daemon=True
         )
         copier.start()
         try:
