@@ -1,7 +1,7 @@
 """The model of one stack file, without the systems: those register themselves (see :class:`Registry`).
 
 Everything here is plain, frozen data. What a field alone cannot know (region and zone agree, ranges do not
-overlap …) is a :class:`Finding` of a ``check_*`` method or of ``config.checks``; those run on whatever parts
+overlap …) is a :class:`Finding` of :meth:`System.checks` or of ``config.checks``; those run on whatever parts
 of the file are sound, so that all problems are reported at once.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation
 
 from config.types import AdminCidr, Items, SshPublicKey, UserName
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Section(BaseModel):
-    """A table of the stack file: unknown keys refused, nothing converted, nothing changed, nothing printed."""
+    """A table of the stack file: unknown keys refused, nothing converted, changed or printed."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -84,12 +84,16 @@ class System(Section):
         """The secrets that must be there for this config."""
         return self.SECRETS
 
-    def checks(self, world: World) -> Iterable[Iterator[Finding]]:  # noqa: ARG002 - part of the contract
+    def checks(self, world: World) -> Iterable[Iterator[Finding]]:
         """Cross checks, one iterator per rule, so that one that cannot be judged does not hide the others."""
         return ()
 
     def networks(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Path and range of every private network this system makes; no two in a stack may overlap."""
+        yield from ()
+
+    def managed_zones(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Path and name of every DNS zone this system owns; a zone has one owner."""
         yield from ()
 
     def names(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -117,38 +121,6 @@ class Admin(Section):
 Environment = Literal["production", "staging", "development", "sandbox"]
 
 
-class Stack(Section):
-    """One stack: an environment and the systems in it."""
-
-    environment: Environment = Field(
-        description="What this stack is for; production is guarded more strictly.", examples=["production"]
-    )
-    data: Literal["keep", "delete"] = Field(
-        "keep",
-        description="Whether databases, buckets, volumes, addresses and zones are protected against deletion.",
-    )
-    confirm_delete: str | None = Field(
-        None,
-        description="Name of this stack: confirms `data: delete` in production. Part of ending a system: "
-        "both keys, `pulumi up`, `pulumi destroy`.",
-        examples=["prod"],
-    )
-    admin: Admin = Field(description="Who may administer the hosts, and from where.")
-    systems: Mapping[str, SkipValidation[System]] = Field(description="The systems in this stack, by name.")
-
-    _secrets: Secrets
-
-    @property
-    def secrets(self) -> Secrets:
-        """Outside secrets by system and name, only ever as ``Output.secret``; empty after a bare parse."""
-        return self._secrets
-
-    @property
-    def keep_data(self) -> bool:
-        """Whether what holds data is protected."""
-        return self.data == "keep"
-
-
 class Secrets(Mapping[str, Mapping[str, "pulumi.Output[str]"]]):
     """``stack.secrets["scell"]["deploy_key"]``: every value is a secret output, none can be printed.
 
@@ -171,6 +143,50 @@ class Secrets(Mapping[str, Mapping[str, "pulumi.Output[str]"]]):
         return f"Secrets({', '.join(f'{s}.{n}' for s, named in self._values.items() for n in named)})"
 
 
+class Systems(Section):
+    """The systems in this stack, by name; leave out what it does not run."""
+
+    model_config = ConfigDict(validate_default=False)  # None only says: not in this stack
+
+
+class Stack(Section):
+    """One stack: an environment and the systems in it."""
+
+    environment: Environment = Field(
+        description="What this stack is for; production is guarded more strictly.", examples=["production"]
+    )
+    data: Literal["keep", "delete"] = Field(
+        "keep",
+        description="Whether what holds data (databases, buckets, volumes, addresses, zones) is protected.",
+    )
+    confirm_delete: str | None = Field(
+        None,
+        description="Name of this stack: confirms `data: delete` in production. Part of ending a system: "
+        "both keys, `pulumi up`, `pulumi destroy`.",
+        examples=["prod"],
+    )
+    admin: Admin = Field(description="Who may administer the hosts, and from where.")
+    systems: Mapping[str, SkipValidation[System]] = Field(description="The systems in this stack, by name.")
+
+    _secrets: Secrets = PrivateAttr(default_factory=Secrets)
+
+    @property
+    def secrets(self) -> Secrets:
+        """Outside secrets by system and name, only ever as ``Output.secret``; empty after a bare parse."""
+        return self._secrets
+
+    def with_secrets(self, secrets: Secrets) -> Self:
+        """This stack, holding ``secrets``."""
+        stack = self.model_copy()
+        stack._secrets = secrets
+        return stack
+
+    @property
+    def keep_data(self) -> bool:
+        """Whether what holds data is protected."""
+        return self.data == "keep"
+
+
 @dataclass(frozen=True)
 class Registry:
     """What ``systems/`` offers to the config: each system's model, and what each cloud sells."""
@@ -181,7 +197,7 @@ class Registry:
 
 @dataclass(frozen=True)
 class World:
-    """What a system's cross checks may ask about: the rest of the file, and what the clouds sell."""
+    """What a system's checks may ask about; ``environment`` is None where the file gets that wrong."""
 
     environment: str | None
     catalogues: Mapping[str, Catalogue]

@@ -41,8 +41,10 @@ def _text(check: Callable[[str], str], pattern: str, example: str) -> tuple[Afte
 
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _FQDN = rf"({_LABEL}\.)+[a-z]([a-z0-9-]{{0,61}}[a-z0-9])"
-_RESERVED = ("example", "invalid", "test", "localhost", "local", "internal", "home.arpa")
-_RESERVED += ("example.com", "example.net", "example.org")
+_RESERVED = (
+    *("example", "invalid", "test", "localhost", "local", "internal", "home.arpa"),
+    *("example.com", "example.net", "example.org"),
+)
 
 
 def _fqdn(value: str) -> str:
@@ -75,6 +77,23 @@ Fqdn = Annotated[str, *_text(_fqdn, rf"^{_FQDN}$", "www.scell.io")]
 """A full domain name in lower case, at least two labels, no dot at the end, no wildcard."""
 
 
+LONGEST_CERTIFIED = 64
+"""Characters of the longest name a certificate can carry as its common name (RFC 5280)."""
+
+
+def _certified(value: str) -> str:
+    _fqdn(value)
+    if len(value) > LONGEST_CERTIFIED:
+        raise refuse(
+            f"a name with a certificate has at most {LONGEST_CERTIFIED} characters", "shorten the name"
+        )
+    return value
+
+
+CertifiedName = Annotated[str, *_text(_certified, rf"^{_FQDN}$", "www.scell.io")]
+"""A :data:`Fqdn` short enough for a certificate."""
+
+
 def _email(value: str) -> str:
     local, at, domain = value.partition("@")
     if not at or not re.fullmatch(r"[A-Za-z0-9._%+-]{1,64}", local):
@@ -101,8 +120,10 @@ def _user(value: str) -> str:
 
 
 _SYSTEM_USERS = frozenset(
-    "daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc nobody "
-    "messagebus sshd systemd-network systemd-timesync systemd-resolve".split()
+    [
+        *("daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data"),
+        *("backup", "list", "irc", "nobody", "messagebus", "sshd", "systemd-network", "systemd-timesync"),
+    ]
 )
 
 UserName = Annotated[str, *_text(_user, r"^[a-z][a-z0-9_-]{0,31}$", "ops")]
@@ -252,7 +273,7 @@ def _point(curve: str, size: int) -> Callable[[list[bytes]], bool]:
 _KEY_SHAPES: dict[str, Callable[[list[bytes]], bool]] = {
     "ssh-ed25519": lambda f: len(f) == 1 and len(f[0]) == 32,
     "sk-ssh-ed25519@openssh.com": lambda f: len(f) == 2 and len(f[0]) == 32,
-    "ssh-rsa": lambda f: len(f) == 2 and 1 < int.from_bytes(f[0], "big"),
+    "ssh-rsa": lambda f: len(f) == 2 and int.from_bytes(f[0], "big") > 1,
     "ecdsa-sha2-nistp256": _point("nistp256", 65),
     "ecdsa-sha2-nistp384": _point("nistp384", 97),
     "ecdsa-sha2-nistp521": _point("nistp521", 133),
@@ -293,7 +314,8 @@ SshPublicKey = Annotated[
     str,
     *_text(
         _ssh_key,
-        r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) AAAA",
+        r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)"
+        r"|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) AAAA",
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA… ada@laptop",
     ),
 ]
@@ -337,7 +359,10 @@ def is_ssh(url: str) -> bool:
 
 
 _BRANCHES = frozenset(
-    "main master trunk develop development dev staging stage prod production next HEAD latest".split()
+    [
+        *("main", "master", "trunk", "develop", "development", "dev", "staging", "stage"),
+        *("prod", "production", "next", "HEAD", "latest"),
+    ]
 )
 _BRANCH_PREFIXES = (
     "refs/",

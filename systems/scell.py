@@ -11,9 +11,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from config.model import Finding, Secret, Section, System, World
+from config.model import Finding, Secret, Section, Size, System, World
 from config.types import (
     AdoptId,
+    CertifiedName,
     Days,
     EmailAddress,
     Fqdn,
@@ -28,6 +29,7 @@ from config.types import (
     Timezone,
     ViteName,
     Zone,
+    closest,
     is_ssh,
     one_cloud_of,
 )
@@ -66,7 +68,9 @@ class DnsConfig(Section):
         "At most one stack manages a zone.",
     )
     adopt: AdoptId | None = Field(
-        None, description="Id of the existing zone to take over; only with `manage: true`.", examples=["scell.io"]
+        None,
+        description="Id of the existing zone to take over; only with `manage: true`.",
+        examples=["scell.io"],
     )
     names: Items[Fqdn] = Field(
         (),
@@ -78,8 +82,8 @@ class DnsConfig(Section):
 class SiteConfig(Section):
     """The public names of the site."""
 
-    name: Fqdn = Field(description="The name visitors use.", examples=["scell.io"])
-    aliases: Items[Fqdn] = Field(
+    name: CertifiedName = Field(description="The name visitors use.", examples=["scell.io"])
+    aliases: Items[CertifiedName] = Field(
         (), description="Further names that serve the same site.", examples=[["www.scell.io"]]
     )
 
@@ -113,7 +117,7 @@ class FrontendConfig(Section):
         examples=["https://github.com/scell-io/frontend.git"],
     )
     release: Release = Field(
-        description="What is live: a tag or a full commit. Changing it is a release; its previous value a rollback.",
+        description="What is live: a tag or a full commit. A change releases, the previous value rolls back.",
         examples=["v1.4.2"],
     )
     node: Literal["20", "22"] = Field("20", description="Major version of Node the site is built with.")
@@ -162,6 +166,9 @@ class HostConfig(Section):
 LEAST_MEMORY_GB = 2
 """Below this, building the site on the host runs out of memory."""
 
+ARCHITECTURE = "x86_64"
+"""What the images and the pinned Node packages are for."""
+
 
 class ScellConfig(System):
     """Scell.io: the site at its public names."""
@@ -192,3 +199,115 @@ class ScellConfig(System):
     def needed_secrets(self) -> Iterable[str]:
         """A deploy key where the repository is fetched over SSH."""
         return ("deploy_key",) if is_ssh(self.frontend.repository) else ()
+
+    def networks(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Its one private network."""
+        yield ("network", "cidr"), self.network.cidr
+
+    def names(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """The site's names and the further ones."""
+        yield ("site", "name"), self.site.name
+        yield from ((("site", "aliases", i), name) for i, name in enumerate(self.site.aliases))
+        yield from ((("dns", "names", i), name) for i, name in enumerate(self.dns.names))
+
+    def managed_zones(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """The zone, where this stack owns it."""
+        if self.dns.manage:
+            yield ("dns", "manage"), self.dns.zone
+
+    def checks(self, world: World) -> Iterable[Iterator[Finding]]:
+        """Place and size are sold, names are in the zone, certificates are real in production."""
+        return (
+            self._place(world),
+            self._size(world),
+            self._site_in_zone(),
+            self._aliases_in_zone(),
+            self._names_in_zone(),
+            self._adoption(),
+            self._directory(world),
+        )
+
+    def _place(self, world: World) -> Iterator[Finding]:
+        zones = world.catalogues[self.cloud].zones()
+        regions = sorted(set(zones.values()))
+        if self.region not in regions:
+            yield Finding(
+                ("region",), f"{self.cloud} has no region {self.region}", f"write one of {', '.join(regions)}"
+            )
+        if self.zone not in zones:
+            yield Finding(
+                ("zone",), f"{self.cloud} sells nothing in {self.zone}", f"write one of {', '.join(zones)}"
+            )
+        elif self.region in regions and zones[self.zone] != self.region:
+            own = [zone for zone, region in zones.items() if region == self.region]
+            yield Finding(
+                ("zone",), f"{self.zone} is not in the region {self.region}", f"write one of {', '.join(own)}"
+            )
+
+    def _size(self, world: World) -> Iterator[Finding]:
+        catalogue, size, path = world.catalogues[self.cloud], self.instance.size, ("instance", "size")
+        offered = catalogue.sizes(self.zone)
+        if self.zone not in catalogue.zones():
+            return  # said by _place already
+        if not offered:
+            known = [zone for zone in catalogue.zones() if catalogue.sizes(zone)]
+            yield Finding(("zone",), f"no sizes are known in {self.zone}", f"write one of {', '.join(known)}")
+        elif size not in offered:
+            elsewhere = [zone for zone in catalogue.zones() if size in catalogue.sizes(zone)]
+            near = closest(size.upper(), [name for name in sorted(offered) if self._fits(offered[name])])
+            if elsewhere:
+                rule = f"{size} is not offered in {self.zone}, only in {', '.join(elsewhere)}"
+            else:
+                rule = f"not a size of {self.cloud} in {self.zone}"
+            yield Finding(path, rule, f"write {near or 'one of ' + ', '.join(sorted(offered))}")
+        elif offered[size].arch != ARCHITECTURE:
+            yield Finding(
+                path,
+                f"{size} is an {offered[size].arch} machine; hosts are {ARCHITECTURE}",
+                "write a size such as DEV1-M",
+            )
+        elif not self._fits(offered[size]):
+            yield Finding(
+                path,
+                f"{size} has {offered[size].memory_gb} GB of memory; the build takes {LEAST_MEMORY_GB}",
+                "write a larger size, such as DEV1-M",
+            )
+
+    @staticmethod
+    def _fits(size: Size) -> bool:
+        return size.arch == ARCHITECTURE and size.memory_gb >= LEAST_MEMORY_GB
+
+    def _outside_zone(self, path: tuple[str | int, ...], name: str) -> Iterator[Finding]:
+        if name != self.dns.zone and not name.endswith("." + self.dns.zone):
+            yield Finding(
+                path,
+                f"{name} is not in the zone {self.dns.zone}",
+                f"write {self.dns.zone} or a name that ends in .{self.dns.zone}",
+            )
+
+    def _site_in_zone(self) -> Iterator[Finding]:
+        yield from self._outside_zone(("site", "name"), self.site.name)
+
+    def _aliases_in_zone(self) -> Iterator[Finding]:
+        for index, name in enumerate(self.site.aliases):
+            yield from self._outside_zone(("site", "aliases", index), name)
+
+    def _names_in_zone(self) -> Iterator[Finding]:
+        for index, name in enumerate(self.dns.names):
+            yield from self._outside_zone(("dns", "names", index), name)
+
+    def _adoption(self) -> Iterator[Finding]:
+        if self.dns.adopt is not None and not self.dns.manage:
+            yield Finding(
+                ("dns", "adopt"),
+                "a zone this stack does not manage is used as it is, not taken over",
+                "write manage: true, or delete this line",
+            )
+
+    def _directory(self, world: World) -> Iterator[Finding]:
+        if world.environment == "production" and "staging" in self.certificates.directory:
+            yield Finding(
+                ("certificates", "directory"),
+                "nobody trusts certificates of a staging directory: not in production",
+                f"delete this line, or write {LETSENCRYPT}",
+            )
