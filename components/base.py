@@ -17,15 +17,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import ipaddress
 import weakref
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import pulumi
 import pulumi_random as random
 from pulumi import Alias, ResourceOptions
+from pulumi.output import UNKNOWN
 from pulumi.runtime import get_root_resource
 
 from components.cloud import Scope
@@ -42,6 +44,7 @@ class Scoped(Protocol):
 
 ArgsT = TypeVar("ArgsT", bound=Scoped)
 OutT = TypeVar("OutT")
+T = TypeVar("T")
 
 
 def shorten(name: str, limit: int) -> str:
@@ -127,6 +130,24 @@ def _storable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _storable(item) for key, item in value.items()}
     return value
+
+
+# ---------------------------------------------------------------- outputs that are there only later
+
+
+def computed(value: T | None, what: str) -> T:
+    """``value`` a provider fills in: unknown while a preview has none, RuntimeError where it never came."""
+    if value is not None:
+        return value
+    if pulumi.runtime.is_dry_run():
+        return cast(T, UNKNOWN)
+    raise RuntimeError(f"the provider gave no {what}")
+
+
+def ipv4(addresses: Iterable[str | None]) -> str | None:
+    """The first IPv4 address of a mixed list, without the prefix length some providers add."""
+    found = (ipaddress.ip_interface(address).ip for address in addresses if address)
+    return next((str(ip) for ip in found if ip.version == 4), None)
 
 
 # ---------------------------------------------------------------- what one program has made

@@ -157,7 +157,7 @@ class Recorded:
     """URN of the parent; the stack's own for a resource somebody forgot to give a parent."""
     custom: bool
     inputs: Properties
-    """Plain values, secrets unwrapped; unknown values (preview) are left out."""
+    """Plain values, secrets unwrapped; what a preview does not know is a ``pulumi.output.Unknown``."""
     secrets: frozenset[str]
     """Top-level inputs that arrived marked as secret."""
     protect: bool | None
@@ -225,7 +225,7 @@ def _unwrap(value: Any) -> Any:
     if isinstance(value, Mapping):
         if value.get(SECRET) == SECRET_VALUE:
             return _unwrap(value["value"])
-        return {key: _unwrap(item) for key, item in value.items() if item is not rpc.UNKNOWN}
+        return {key: _unwrap(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_unwrap(item) for item in value]
     return value

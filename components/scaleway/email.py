@@ -1,0 +1,100 @@
+"""Transactional Email: a sending domain, its records and the key of its SMTP service."""
+
+from __future__ import annotations
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumiverse_scaleway import domain, iam, tem
+
+from components import cloud
+from components.scaleway.base import ScalewayComponent
+from components.scaleway.dns import relative
+
+REGION = "fr-par"
+"""The only region the service is sold in; it sends for hosts anywhere."""
+TTL = 300
+
+
+class Email(ScalewayComponent[cloud.EmailArgs, cloud.Email]):
+    """Scaleway closes port 587 outbound to hosts unless their firewall says ``smtp`` (see FirewallArgs)."""
+
+    def build(self, args: cloud.EmailArgs) -> cloud.Email:
+        scope = args.scope
+        sender = tem.Domain(
+            self.named("domain"),
+            name=args.domain,
+            accept_tos=True,
+            region=REGION,
+            project_id=scope.project_id,
+            opts=self.child(data=True),
+        )
+        apex = relative(args.domain, args.zone)
+        records = [
+            self._record(args, "spf", "TXT", apex, sender.spf_value),
+            self._record(args, "dkim", "TXT", self._inside(args, sender.dkim_name), sender.dkim_config),
+            self._record(args, "dmarc", "TXT", self._inside(args, sender.dmarc_name), sender.dmarc_config),
+            self._record(args, "mx", "MX", apex, sender.mx_config, sender.mx_priority),
+        ]
+        tem.DomainValidation(
+            self.named("validation"),
+            domain_id=sender.id,
+            region=REGION,
+            opts=self.child(ResourceOptions(depends_on=records)),
+        )
+        application = iam.Application(
+            self.named("application"),
+            description=f"Sends mail as {args.domain}",
+            tags=self.tags,
+            opts=self.child(),
+        )
+        iam.Policy(
+            self.named("policy"),
+            application_id=application.id,
+            rules=[
+                iam.PolicyRuleArgs(
+                    permission_set_names=["TransactionalEmailEmailSmtpCreate"],
+                    project_ids=[sender.project_id],
+                )
+            ],
+            tags=self.tags,
+            opts=self.child(),
+        )
+        key = iam.ApiKey(
+            self.named("key"),
+            application_id=application.id,
+            default_project_id=sender.project_id,
+            description=f"Sends mail as {args.domain}",
+            opts=self.child(),
+        )
+        return cloud.Email(
+            host=sender.smtp_host,
+            port=sender.smtp_port,
+            user=sender.smtps_auth_user,
+            password=pulumi.Output.secret(key.secret_key),
+        )
+
+    @staticmethod
+    def _inside(args: cloud.EmailArgs, name: pulumi.Output[str]) -> pulumi.Output[str]:
+        """The provider prints some names with the domain behind them and some without."""
+        return name.apply(lambda n: n.rstrip(".").removesuffix(f".{args.zone}"))
+
+    def _record(
+        self,
+        args: cloud.EmailArgs,
+        part: str,
+        kind: str,
+        name: Input[str],
+        value: Input[str],
+        priority: Input[int] | None = None,
+    ) -> domain.Record:
+        return domain.Record(
+            self.named(part),
+            dns_zone=args.zone,
+            name=name,
+            type=kind,
+            data=value,
+            ttl=TTL,
+            priority=priority,
+            project_id=args.scope.project_id,
+            opts=self.child(),
+        )
