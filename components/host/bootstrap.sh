@@ -1,0 +1,155 @@
+#!/bin/bash
+# The Debian baseline, and the packages of every role of this host in one transaction.
+#
+# Converging: the first run makes a host of an image, a later one changes only what differs.
+# Environment: PACKAGES (separated by spaces), ADMIN_USER, TIMEZONE, SWAP_GB.
+# shellcheck source=components/remote/lib.sh
+. ./lib.sh
+
+export DEBIAN_FRONTEND=noninteractive
+mark=/var/lib/berth/bootstrapped
+policy=/usr/sbin/policy-rc.d
+mkdir -p /var/lib/berth
+
+# ---------------------------------------------------------------- who may come in
+
+admin() {
+  id -u "$ADMIN_USER" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash "$ADMIN_USER"
+  local home
+  home=$(getent passwd "$ADMIN_USER" | cut -d: -f6)
+  install -d -m 700 -o "$ADMIN_USER" -g "$ADMIN_USER" "$home/.ssh"
+  # Exactly the keys of the stack file: who is no longer in it no longer gets in.
+  keep authorized_keys "$home/.ssh/authorized_keys" 0600 "$ADMIN_USER:$ADMIN_USER"
+  visudo -cqf sudoers
+  keep sudoers /etc/sudoers.d/berth 0440
+}
+
+ssh_server() {
+  local path=/etc/ssh/sshd_config.d/00-berth.conf former
+  former=$(cat "$path" 2>/dev/null || true)
+  put sshd.conf "$path" || return 0
+  # Asked, not assumed: another file of the image might have the first word.
+  if ! sshd -t || ! sshd -T | grep -qx 'passwordauthentication no' \
+    || ! sshd -T | grep -qx 'permitrootlogin no' || ! sshd -T | grep -qix "allowusers $ADMIN_USER"; then
+    if [[ -n $former ]]; then printf '%s\n' "$former" >"$path"; else rm "$path"; fi
+    die "sshd does not take its configuration (above, or /etc/ssh/sshd_config has no Include): nothing changed"
+  fi
+  systemctl reload ssh
+}
+
+# ---------------------------------------------------------------- packages
+
+packages() {
+  local wanted missing=() options package
+  read -ra wanted <<<"$PACKAGES"
+  for package in "${wanted[@]}"; do
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
+  done
+  [[ ${#missing[@]} -gt 0 ]] || return 0
+  say "installing ${#missing[@]} packages and what they need"
+  options=(-y -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5 -o Acquire::Languages=none
+    -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
+  # A host that loses power during its very first packages is made anew, so these need no fsync each.
+  [[ -e $mark ]] || options+=(-o Dpkg::Options::=--force-unsafe-io)
+  # No service starts before its role has configured it.
+  trap 'rm -f "$policy"' EXIT
+  install -m 755 policy-rc.d "$policy"
+  dpkg --configure -a # a killed host may have left it in the middle
+  local try
+  for try in 1 2 3 4 5; do # the lock on the lists has no timeout of its own
+    apt-get update -qq -o Acquire::Retries=5 -o Acquire::Languages=none && break
+    [[ $try -lt 5 ]] || die "apt-get update failed five times"
+    sleep $((try * 4))
+  done
+  apt-get install --fix-broken --no-install-recommends "${options[@]}" "${missing[@]}"
+  rm -f "$policy"
+}
+
+# ---------------------------------------------------------------- the host itself
+
+clock() {
+  [[ $(readlink -f /etc/localtime) == /usr/share/zoneinfo/$TIMEZONE ]] && return 0
+  [[ -e /usr/share/zoneinfo/$TIMEZONE ]] || die "no time zone $TIMEZONE in /usr/share/zoneinfo"
+  ln -sfn "/usr/share/zoneinfo/$TIMEZONE" /etc/localtime.berth-new
+  mv -fT /etc/localtime.berth-new /etc/localtime
+  echo "$TIMEZONE" >/etc/timezone
+}
+
+swap() {
+  local size=$((SWAP_GB * 1024 * 1024 * 1024)) file=/swapfile
+  if systemd-detect-virt --quiet --container; then
+    say "swap is the machine's: a container has none of its own"
+    return 0
+  fi
+  [[ $(stat -c %s $file 2>/dev/null || echo 0) != "$size" ]] || return 0
+  if [[ -e $file ]]; then
+    swapoff $file 2>/dev/null || true
+    rm $file
+    sed -i '\#^/swapfile #d' /etc/fstab
+  fi
+  [[ $size -gt 0 ]] || return 0
+  fallocate -l "$size" $file || dd if=/dev/zero of=$file bs=1M count=$((SWAP_GB * 1024)) status=none
+  chmod 600 $file
+  mkswap -q $file
+  swapon $file
+  echo '/swapfile none swap sw 0 0' >>/etc/fstab
+}
+
+kernel() {
+  put sysctl.conf /etc/sysctl.d/60-berth.conf || return 0
+  local refused
+  refused=$(sysctl -q -p /etc/sysctl.d/60-berth.conf 2>&1) || true
+  [[ -z $refused ]] || printf 'not ours to set on this host:\n%s\n' "$refused"
+}
+
+logs() {
+  put journald.conf /etc/systemd/journald.conf.d/berth.conf && systemctl restart systemd-journald
+  keep logrotate.conf /etc/logrotate.d/berth
+}
+
+upgrades() { keep unattended-upgrades.conf /etc/apt/apt.conf.d/90berth; }
+
+# ---------------------------------------------------------------- the host's own firewall
+
+firewall() {
+  nft -c -f firewall.nft
+  if put firewall.nft /etc/nftables.conf 0644 || ! nft list table inet berth >/dev/null 2>&1; then
+    # Our table only, swapped in one transaction: no gap, and bans of fail2ban stay.
+    nft -f /etc/nftables.conf
+  fi
+}
+
+bans() {
+  if put fail2ban.conf /etc/fail2ban/jail.d/berth.local && systemctl is-active --quiet fail2ban; then
+    systemctl reload fail2ban
+  fi
+}
+
+services() {
+  local unit clock=systemd-timesyncd.service units=()
+  systemctl is-active --quiet chrony.service && clock=chrony.service
+  for unit in nftables.service fail2ban.service unattended-upgrades.service "$clock" logrotate.timer \
+    apt-daily.timer apt-daily-upgrade.timer; do
+    case $(systemctl is-enabled "$unit" 2>/dev/null || true) in
+      masked*) say "$unit is masked on this host and stays so" ;;
+      enabled*) units+=("$unit") ;;
+      *) systemctl enable --quiet "$unit" && units+=("$unit") ;;
+    esac
+  done
+  systemctl start "${units[@]}"
+}
+
+say "admin user, keys and SSH"
+admin
+ssh_server
+packages
+say "firewall, logs, updates and clock"
+clock
+kernel
+swap
+logs
+upgrades
+firewall
+bans
+services
+touch "$mark"
