@@ -204,11 +204,12 @@ def _sound(model: type[Section], written: Mapping[str, Any], faulty: set[Path], 
         path = (*at, name)
         inner = field.annotation
         section = inner if isinstance(inner, type) and issubclass(inner, Section) else None
+        adapter: TypeAdapter[Any] = TypeAdapter(inner)  # type: ignore[arg-type]  # no field is without a type
         below = any(bad[: len(path)] == path for bad in faulty)
         if section and isinstance(written.get(name), Mapping):
             values[name] = _sound(section, written[name], faulty, path)
         elif not below and name in written:
-            values[name] = TypeAdapter[Any](field.annotation).validate_python(written[name])
+            values[name] = adapter.validate_python(written[name])
         elif not below and not field.is_required():
             values[name] = field.get_default(call_default_factory=True, validated_data={})
     sound = model.model_construct(**values)
@@ -281,7 +282,7 @@ def _words(path: Path, detail: Mapping[str, Any], written: Any, model: type[Sect
 def _example(path: Path, field: FieldInfo | None) -> str:
     """``key: value`` as it could be written there; empty where we know no example."""
     value = _sample(field) if field and path else None
-    return "" if value is None else f"{path[-1]}: {_flow(value)}"
+    return "" if value is None else f"{path[-1]}: {flow(value)}"
 
 
 def _sample(field: FieldInfo) -> Any:
@@ -294,12 +295,12 @@ def _sample(field: FieldInfo) -> Any:
     return field.default if isinstance(field.default, str | bool | int) else None
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """A value in YAML's one-line form."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_flow, value)) + "]"
+        return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, str) and re.fullmatch(r"[a-z][\w.@/+-]*(://[\w.@/+-]+)?", value, re.IGNORECASE):
         return value
     return json.dumps(value, ensure_ascii=False)

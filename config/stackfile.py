@@ -1,8 +1,8 @@
 """Reads a committed stack file the way the engine does, without the engine: for ``python -m config check``.
 
-The engine's YAML differs from the usual Python reader's (measured with CLI 3.250): ``yes``/``no``/``on``/``off``
-and ``04:30`` are texts, ``010`` is eight, a date becomes a text with a time behind it, and the values directly
-under ``config:`` are always texts or tables.
+The engine's YAML differs from Python's usual reader (measured with CLI 3.250): ``yes``, ``no``, ``on``, ``off``
+and ``04:30`` are texts, ``010`` is eight, a date becomes a text with a time behind it, and what stands directly
+under ``config:`` arrives as a text or a table.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ class _Reader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, "the same key twice", key.start_mark
-                )
+                raise yaml.constructor.ConstructorError(None, None, "the same key twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -53,7 +51,11 @@ for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("int", r"[-+]?(0|[1-9][0-9_]*|0[0-9_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
     ("timestamp", r"\d{4}-\d\d-\d\d", "0123456789"),
 ):
     _Reader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
@@ -70,7 +72,9 @@ def read(text: str, file: str) -> dict[str, Any]:
         raise ConfigError([_not_yaml(file, error)]) from None
     settings = whole.get("config") if isinstance(whole, Mapping) else None
     if not isinstance(settings, Mapping):
-        raise ConfigError([Problem(file, "config", "required, and missing", "write the settings under config:")])
+        raise ConfigError(
+            [Problem(file, "config", "required, and missing", "write the settings under config:")]
+        )
     raw: dict[str, Any] = {}
     for full, value in settings.items():
         space, _, key = str(full).partition(":")
@@ -81,7 +85,9 @@ def read(text: str, file: str) -> dict[str, Any]:
 
 def check(path: Path, registry: Registry, caller: str | None = None) -> Stack:
     """The stack in the file at ``path``, without its secrets. Raises ConfigError, OSError."""
-    return parse(read(path.read_text(encoding="utf-8"), path.name), file=path.name, registry=registry, caller=caller)
+    return parse(
+        read(path.read_text(encoding="utf-8"), path.name), file=path.name, registry=registry, caller=caller
+    )
 
 
 def _not_yaml(file: str, error: Exception) -> Problem:

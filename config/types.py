@@ -30,10 +30,12 @@ def closest(word: str, known: list[str]) -> str | None:
     return found[0] if found else None
 
 
-def _text(check: Callable[[str], str], pattern: str, example: str) -> tuple[AfterValidator, WithJsonSchema]:
-    """A checked text: ``pattern`` (a superset of what ``check`` accepts) is what editors complain by."""
+def _text(
+    title: str, check: Callable[[str], str], pattern: str, example: str
+) -> tuple[AfterValidator, WithJsonSchema]:
+    """A checked text; ``pattern`` takes in all that ``check`` accepts, and is what editors complain by."""
     return AfterValidator(check), WithJsonSchema(
-        {"type": "string", "pattern": pattern, "examples": [example]}
+        {"type": "string", "title": title, "pattern": pattern, "examples": [example]}
     )
 
 
@@ -73,7 +75,7 @@ def _fqdn(value: str) -> str:
     return value
 
 
-Fqdn = Annotated[str, *_text(_fqdn, rf"^{_FQDN}$", "www.scell.io")]
+Fqdn = Annotated[str, *_text("domain name", _fqdn, rf"^{_FQDN}$", "www.scell.io")]
 """A full domain name in lower case, at least two labels, no dot at the end, no wildcard."""
 
 
@@ -90,7 +92,7 @@ def _certified(value: str) -> str:
     return value
 
 
-CertifiedName = Annotated[str, *_text(_certified, rf"^{_FQDN}$", "www.scell.io")]
+CertifiedName = Annotated[str, *_text("domain name", _certified, rf"^{_FQDN}$", "www.scell.io")]
 """A :data:`Fqdn` short enough for a certificate."""
 
 
@@ -102,7 +104,9 @@ def _email(value: str) -> str:
     return value
 
 
-EmailAddress = Annotated[str, *_text(_email, r"^[A-Za-z0-9._%+-]{1,64}@[a-z0-9.-]+$", "ops@scell.io")]
+EmailAddress = Annotated[
+    str, *_text("e-mail address", _email, r"^[A-Za-z0-9._%+-]{1,64}@[a-z0-9.-]+$", "ops@scell.io")
+]
 """One plain e-mail address, without a display name."""
 
 
@@ -126,7 +130,7 @@ _SYSTEM_USERS = frozenset(
     ]
 )
 
-UserName = Annotated[str, *_text(_user, r"^[a-z][a-z0-9_-]{0,31}$", "ops")]
+UserName = Annotated[str, *_text("user name", _user, r"^[a-z][a-z0-9_-]{0,31}$", "ops")]
 """The login of a person on Debian; not root, not a user of the system."""
 
 
@@ -177,7 +181,7 @@ def _admin_cidr(value: str) -> str:
     return str(network)
 
 
-AdminCidr = Annotated[str, *_text(_admin_cidr, _CIDR_PATTERN, "203.0.113.0/29")]
+AdminCidr = Annotated[str, *_text("IPv4 range", _admin_cidr, _CIDR_PATTERN, "203.0.113.0/29")]
 """A range administrators connect from: not the world, not wider than :data:`ADMIN_WIDEST`."""
 
 PRIVATE = tuple(ipaddress.IPv4Network(n) for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
@@ -200,7 +204,7 @@ def _private_cidr(value: str) -> str:
     return str(network)
 
 
-PrivateCidr = Annotated[str, *_text(_private_cidr, _CIDR_PATTERN, "10.20.0.0/24")]
+PrivateCidr = Annotated[str, *_text("private IPv4 range", _private_cidr, _CIDR_PATTERN, "10.20.0.0/24")]
 """The range of a private network (RFC 1918)."""
 
 
@@ -225,8 +229,8 @@ def _zone(value: str) -> str:
     return value
 
 
-Region = Annotated[str, *_text(_region, rf"^{_PLACE}$", "fr-par")]
-Zone = Annotated[str, *_text(_zone, rf"^{_PLACE}-\d$", "fr-par-1")]
+Region = Annotated[str, *_text("region", _region, rf"^{_PLACE}$", "fr-par")]
+Zone = Annotated[str, *_text("zone", _zone, rf"^{_PLACE}-\d$", "fr-par-1")]
 
 
 def _adopt(value: str) -> str:
@@ -241,6 +245,7 @@ def _adopt(value: str) -> str:
 AdoptId = Annotated[
     str,
     *_text(
+        "id",
         _adopt,
         r"^([a-z]{2}-[a-z]{3}(-\d)?/)?[A-Za-z0-9][A-Za-z0-9._-]{2,127}$",
         "fr-par-1/11111111-2222-4333-8444-555555555555",
@@ -313,6 +318,7 @@ def _ssh_key(value: str) -> str:
 SshPublicKey = Annotated[
     str,
     *_text(
+        "SSH public key",
         _ssh_key,
         r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)"
         r"|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com) AAAA",
@@ -345,6 +351,7 @@ def _git_url(value: str) -> str:
 GitUrl = Annotated[
     str,
     *_text(
+        "Git URL",
         _git_url,
         r"^(https://[^@\s]+|ssh://[a-z_][a-z0-9_-]*@\S+|[a-z_][a-z0-9_-]*@[a-z0-9.-]+:\S+)$",
         "https://github.com/scell-io/frontend.git",
@@ -396,7 +403,7 @@ def _release(value: str) -> str:
     return value
 
 
-Release = Annotated[str, *_text(_release, r"^[A-Za-z0-9][A-Za-z0-9._/@+-]*$", "v1.4.2")]
+Release = Annotated[str, *_text("tag or commit", _release, r"^[A-Za-z0-9][A-Za-z0-9._/@+-]*$", "v1.4.2")]
 """What to run: a tag with a number in it, or a full commit; branches and abbreviations are refused."""
 
 
@@ -419,7 +426,7 @@ def _vite_name(value: str) -> str:
     return value
 
 
-ViteName = Annotated[str, *_text(_vite_name, r"^VITE_[A-Z0-9_]+$", "VITE_API_URL")]
+ViteName = Annotated[str, *_text("VITE_ variable", _vite_name, r"^VITE_[A-Z0-9_]+$", "VITE_API_URL")]
 """A variable of a site's build; published to every visitor, so names of secrets are refused."""
 
 
@@ -431,7 +438,7 @@ def _line(value: str) -> str:
     return value
 
 
-Line = Annotated[str, *_text(_line, r"^[^\u0000-\u001f\u007f]*$", "https://api.scell.io/api/v1")]
+Line = Annotated[str, *_text("one line", _line, r"^[^\u0000-\u001f\u007f]*$", "https://api.scell.io/api/v1")]
 
 
 def _timezone(value: str) -> str:
@@ -446,7 +453,7 @@ def _timezone(value: str) -> str:
     return value
 
 
-Timezone = Annotated[str, *_text(_timezone, r"^[A-Z][A-Za-z0-9_+/-]*$", "Europe/Paris")]
+Timezone = Annotated[str, *_text("time zone", _timezone, r"^[A-Z][A-Za-z0-9_+/-]*$", "Europe/Paris")]
 
 
 def _time(value: str) -> str:
@@ -455,7 +462,7 @@ def _time(value: str) -> str:
     return value
 
 
-TimeOfDay = Annotated[str, *_text(_time, r"^([01]\d|2[0-3]):[0-5]\d$", "04:30")]
+TimeOfDay = Annotated[str, *_text("time of day", _time, r"^([01]\d|2[0-3]):[0-5]\d$", "04:30")]
 
 Days = Annotated[int, Field(ge=1, le=3650)]
 """A number of whole days, one day to ten years."""
@@ -473,7 +480,9 @@ def _https(value: str) -> str:
     return value
 
 
-HttpsUrl = Annotated[str, *_text(_https, r"^https://", "https://acme-v02.api.letsencrypt.org/directory")]
+HttpsUrl = Annotated[
+    str, *_text("https URL", _https, r"^https://", "https://acme-v02.api.letsencrypt.org/directory")
+]
 
 CLOUDS = ("scaleway", "digitalocean", "hetzner")
 
