@@ -18,10 +18,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import ipaddress
-import weakref
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import pulumi
@@ -72,6 +71,7 @@ class Component(pulumi.ComponentResource, Generic[ArgsT, OutT]):
     def __init__(self, name: str, args: ArgsT, opts: ResourceOptions | None = None) -> None:
         opts = opts or ResourceOptions()
         token = f"berth:{type(self).__module__.split('.')[1]}:{type(self).__name__}"
+        _book().reserve(token, name)
         aliases: list[Any] = [Alias(type_=former) for former in self.former_types]
         if opts.parent is not None:  # moved under a parent later: the resource is still the same
             aliases.append(Alias(parent=pulumi.ROOT_STACK_RESOURCE))
@@ -79,7 +79,7 @@ class Component(pulumi.ComponentResource, Generic[ArgsT, OutT]):
         self.name, self.scope = name, args.scope
         self._after = opts.depends_on
         self._names: set[str] = set()
-        _book().add(self, token)
+        _book().systems[args.scope.system].append(self)
         self.outputs: OutT = self.build(args)
         self.register_outputs(_plain(self.outputs))
 
@@ -156,31 +156,40 @@ def ipv4(addresses: Iterable[str | None]) -> str | None:
 class _Book:
     """The components of one program: no two of one name, and all of a system for its seal."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: pulumi.Resource | None) -> None:
+        self.root = root
         self.names: set[tuple[str, str]] = set()
         self.systems: dict[str, list[pulumi.Resource]] = defaultdict(list)
 
-    def add(self, component: Component[Any, Any], token: str) -> None:
-        if (token, component.name) in self.names:
-            raise ValueError(
-                f"two components {token} named {component.name!r}: names are unique within a stack"
-            )
-        self.names.add((token, component.name))
-        self.systems[component.scope.system].append(component)
+    def reserve(self, token: str, name: str) -> None:
+        """ValueError where the engine would later speak of a duplicate URN."""
+        if (token, name) in self.names:
+            raise ValueError(f"two components {token} named {name!r}: names are unique within a stack")
+        self.names.add((token, name))
 
 
-_books: weakref.WeakKeyDictionary[pulumi.Resource, _Book] = weakref.WeakKeyDictionary()
+_open = _Book(None)
 
 
 def _book() -> _Book:
-    """The book of the running program: it lives as long as the program's root resource."""
+    """The book of the running program: a new one for each root resource, as tests run many in a process."""
+    global _open
     root = get_root_resource()
-    if root is None:
-        raise RuntimeError("components are made inside a Pulumi program")
-    return _books.setdefault(root, _Book())
+    if _open.root is not root:
+        _open = _Book(root)
+    return _open
 
 
 # ---------------------------------------------------------------- the seal
+
+
+def _leaves(component: pulumi.Resource, without: pulumi.Resource) -> Iterator[pulumi.Resource]:
+    """Everything of the cloud below ``component``; not the component, which may be the seal's own parent."""
+    for child in component._childResources:  # what the SDK itself expands a dependency on a component to
+        if isinstance(child, pulumi.CustomResource):
+            yield child
+        elif child is not without:
+            yield from _leaves(child, without)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -204,11 +213,8 @@ class Seal(Component[SealArgs, Sealed]):
     """
 
     def build(self, args: SealArgs) -> Sealed:
-        others = [c for c in _book().systems[args.scope.system] if c is not self]
         if args.scope.keep_data:
-            random.RandomId(
-                self.named("seal"),
-                byte_length=4,
-                opts=self.child(ResourceOptions(depends_on=others), data=True),
-            )
+            everything = {leaf for c in _book().systems[args.scope.system] for leaf in _leaves(c, self)}
+            last = self.child(ResourceOptions(depends_on=list(everything)), data=True)
+            random.RandomId(self.named("seal"), byte_length=4, opts=last)
         return Sealed()

@@ -265,12 +265,12 @@ class _Answers(pulumi.runtime.Mocks):
         outputs = {**args.inputs, **computed}
         return args.resource_id or _physical_id(args.typ, args.name, plain), outputs
 
-    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[Properties, None]:
+    def call(self, args: pulumi.runtime.MockCallArgs) -> Properties:  # type: ignore[override]
         self.recorded.calls.append((args.token, _unwrap(args.args)))
         fake = self.fakes.get(args.token)
         if fake is None:
             raise AssertionError(f"invoke {args.token} has no answer: give one with run(fakes=…)")
-        return fake("", _unwrap(args.args)), None
+        return fake("", _unwrap(args.args))  # alone: the SDK's mocks cannot take the None beside it
 
 
 @contextmanager
@@ -415,7 +415,17 @@ def run(
         pulumi.runtime.test(awaited)()
     finally:
         _running = False
+        _abandon_tasks()
     return recorded
+
+
+def _abandon_tasks() -> None:
+    """What a program that failed half way has left: taken off the loop, or Python complains of it later."""
+    loop = asyncio.get_event_loop()
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
 
 _running = False

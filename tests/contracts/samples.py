@@ -83,7 +83,7 @@ RULES = (
 
 
 def arguments(noun: str, where: cloud.Scope, of: str) -> Any:
-    """Arguments of one noun; made inside a program, because they hold outputs. KeyError for an unknown noun."""
+    """Arguments of one noun, made inside a program because they hold outputs. KeyError if unknown."""
     sizes = SIZES[of]
     makers: dict[str, Callable[[], Any]] = {
         "network": lambda: cloud.NetworkArgs(scope=where, cidr="10.20.0.0/24"),
