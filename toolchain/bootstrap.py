@@ -29,6 +29,7 @@ import tarfile
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -185,11 +186,12 @@ def apt_command(names: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def no_server_starts(policy: Path = POLICY) -> Iterator[None]:
+def no_server_starts() -> Iterator[None]:
     """Debian's own switch: while policy-rc.d answers 101, installing a server does not start it.
 
     One that is already there is left as it is, except ours from a run that was killed.
     """
+    policy = POLICY
     ours = not policy.exists() or policy.read_text() == POLICY_TEXT
     if ours:
         policy.write_text(POLICY_TEXT)
@@ -366,6 +368,9 @@ def open_url(url: str, seconds: float = CONNECT_SECONDS) -> IO[bytes]:
     def work() -> None:
         try:
             answer.put(urllib.request.urlopen(url, timeout=READ_SECONDS))  # noqa: S310  (constant scheme)
+        except urllib.error.HTTPError as error:
+            error.close()
+            answer.put(OSError(f"{error.code} {error.reason}"))
         except OSError as error:
             answer.put(error)
 
