@@ -39,6 +39,9 @@ check "mypy --strict" .venv/bin/mypy --no-error-summary .
 if command -v shellcheck >/dev/null; then
     check "shellcheck" shell
 fi
+check "stack schema is fresh" .venv/bin/python -m config schema --check
+check "docs/config.md is fresh" .venv/bin/python -m config docs --check
+check "stack files" .venv/bin/python -m config check
 
 if ((${#failed[@]})); then
     echo "==> failed: ${failed[*]}" >&2
