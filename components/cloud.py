@@ -327,8 +327,11 @@ class DnsArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class Dns:
+    """``resource`` is what to wait for (``depends_on``) where the names must stand first."""
+
     zone: str
     name_servers: Output[Sequence[str]]
+    resource: pulumi.Resource
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from components.cloud import Cloud
 from components.scaleway.catalogue import catalogue as scaleway
-from config.model import Registry
+from config.model import Registry, Stack
+from systems import scell
 from systems.scell import ScellConfig
 
 REGISTRY = Registry(systems={"scell": ScellConfig}, catalogues={"scaleway": scaleway()})
+
+
+def _scaleway() -> Cloud:
+    from components.scaleway.cloud import Scaleway  # its SDK is large, and the config needs none
+
+    return Scaleway()
+
+
+CLOUDS: Mapping[str, Callable[[], Cloud]] = {"scaleway": _scaleway}
+"""The one place where a cloud's name becomes a cloud."""
+
+
+def build(stack: Stack) -> Mapping[str, Mapping[str, Any]]:
+    """Every system of the stack; returns what each one exports."""
+    exports: dict[str, Mapping[str, Any]] = {}
+    for config in stack.systems.values():
+        if isinstance(config, ScellConfig):
+            exports["scell"] = scell.build(stack, config, CLOUDS[config.cloud]())
+    return exports

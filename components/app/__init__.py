@@ -1,0 +1,1 @@
+"""What runs on a host for its users: applications and their releases."""

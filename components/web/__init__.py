@@ -1,0 +1,1 @@
+"""What answers the public: nginx, its sites, and their certificates."""
