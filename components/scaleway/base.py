@@ -20,3 +20,8 @@ class ScalewayComponent(Component[ArgsT, OutT]):
     def tags(self) -> list[str]:
         """The scope's tags as Scaleway takes them: a list of texts."""
         return [f"{key}={value}" for key, value in sorted(self.scope.tags.items())]
+
+
+def localized(identifier: str | None, place: str) -> str | None:
+    """The identifier of an existing thing as the provider writes it, zone or region first."""
+    return identifier if identifier is None or "/" in identifier else f"{place}/{identifier}"

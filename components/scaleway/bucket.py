@@ -10,7 +10,7 @@ from pulumiverse_scaleway import iam
 from pulumiverse_scaleway import object as storage
 
 from components import cloud
-from components.scaleway.base import ScalewayComponent
+from components.scaleway.base import ScalewayComponent, localized
 
 PERMISSIONS = (
     "ObjectStorageBucketsRead",
@@ -53,7 +53,7 @@ class Bucket(ScalewayComponent[cloud.BucketArgs, cloud.Bucket]):
             region=scope.region,
             project_id=scope.project_id,
             tags=scope.tags,
-            opts=self.child(data=True, adopt=args.adopt),
+            opts=self.child(data=True, adopt=localized(args.adopt, scope.region)),
         )
         application = iam.Application(
             self.named("application"),

@@ -7,7 +7,7 @@ from pulumiverse_scaleway import databases
 
 from components import cloud
 from components.base import computed
-from components.scaleway.base import ScalewayComponent
+from components.scaleway.base import ScalewayComponent, localized
 from components.scaleway.password import password
 
 ADMIN = "berth"
@@ -44,7 +44,11 @@ class Postgres(ScalewayComponent[cloud.PostgresArgs, cloud.Postgres]):
             project_id=scope.project_id,
             tags=self.tags,
             # The administrator's name is fixed when it is made: an adopted one keeps its own.
-            opts=self.child(ResourceOptions(ignore_changes=["user_name"]), data=True, adopt=args.adopt),
+            opts=self.child(
+                ResourceOptions(ignore_changes=["user_name"]),
+                data=True,
+                adopt=localized(args.adopt, scope.region),
+            ),
         )
         databases.Acl(
             self.named("acl"),

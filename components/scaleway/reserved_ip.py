@@ -5,7 +5,7 @@ from __future__ import annotations
 from pulumiverse_scaleway import instance
 
 from components import cloud
-from components.scaleway.base import ScalewayComponent
+from components.scaleway.base import ScalewayComponent, localized
 
 
 class ReservedIp(ScalewayComponent[cloud.ReservedIpArgs, cloud.ReservedIp]):
@@ -18,7 +18,7 @@ class ReservedIp(ScalewayComponent[cloud.ReservedIpArgs, cloud.ReservedIp]):
             zone=args.scope.zone,
             project_id=args.scope.project_id,
             tags=self.tags,
-            opts=self.child(data=True, adopt=args.adopt),
+            opts=self.child(data=True, adopt=localized(args.adopt, args.scope.zone)),
         )
         return cloud.ReservedIp(id=ip.id, address=ip.address)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pulumiverse_scaleway import block
 
 from components import cloud
-from components.scaleway.base import ScalewayComponent
+from components.scaleway.base import ScalewayComponent, localized
 
 DEFAULT_IOPS = 5000
 """The smaller of the two Scaleway sells (5000, 15000)."""
@@ -22,6 +22,6 @@ class Volume(ScalewayComponent[cloud.VolumeArgs, cloud.Volume]):
             zone=args.scope.zone,
             project_id=args.scope.project_id,
             tags=self.tags,
-            opts=self.child(data=True, adopt=args.adopt),
+            opts=self.child(data=True, adopt=localized(args.adopt, args.scope.zone)),
         )
         return cloud.Volume(id=volume.id)
