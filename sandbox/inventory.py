@@ -7,6 +7,7 @@ process that works on it: a pending row whose process is gone is what a killed s
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import sqlite3
@@ -24,11 +25,14 @@ SCHEMA = """
 create table if not exists resources (
     token text not null, id text not null, name text not null, urn text not null, stack text not null,
     inputs text not null, outputs text not null, secrets text not null default '[]',
-    state text not null, real integer not null, owner text not null default '',
+    state text not null, real integer not null, before text, owner text not null default '',
     created real not null, updated real not null,
     primary key (token, id));
 create index if not exists resources_stack on resources (stack);
 create index if not exists resources_urn on resources (urn);
+create table if not exists addresses (
+    scope text not null, address text not null, token text not null, id text not null, use text not null,
+    primary key (scope, address));
 create table if not exists faults (
     fault integer primary key, token text not null, op text not null, nth integer not null,
     kind text not null, seconds real not null,
@@ -37,7 +41,10 @@ create table if not exists events (
     at real not null, op text not null, token text not null, id text not null, urn text not null);
 """
 VERSION = 1
-COLUMNS = "token id name urn stack inputs outputs secrets state real owner created updated".split()
+COLUMNS = (
+    *("token", "id", "name", "urn", "stack", "inputs", "outputs"),
+    *("secrets", "state", "real", "before", "owner", "created", "updated"),
+)
 PUT = (
     f"insert into resources ({', '.join(COLUMNS)}) values ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
     " on conflict (token, id) do update set "
@@ -47,11 +54,16 @@ PUT = (
 
 @dataclass(frozen=True, kw_only=True)
 class Record(Row):
-    """A row with what only the sandbox needs. ``secrets`` names the properties whose value is secret."""
+    """A row with what only the sandbox needs.
+
+    ``secrets`` names the properties whose value is secret; ``before`` is what an update under way started
+    from ({"inputs", "outputs", "secrets"}). ``state`` is ready, pending (created or updated) or deleting.
+    """
 
     urn: str = ""
     stack: str = ""
     real: bool = False
+    before: Mapping[str, Any] | None = None
     secrets: Sequence[str] = ()
     owner: str = ""
     created: float = 0.0
@@ -169,6 +181,7 @@ class Store:
                 urn=row["urn"],
                 stack=row["stack"],
                 real=bool(row["real"]),
+                before=json.loads(row["before"]) if row["before"] else None,
                 secrets=json.loads(row["secrets"]),
                 owner=row["owner"],
                 created=row["created"],
@@ -197,8 +210,8 @@ class Store:
         return self._rows("where urn=? order by created", (urn,))
 
     def abandoned(self) -> list[Record]:
-        """Pending rows whose process is gone."""
-        return [row for row in self._rows("where state='pending'") if process(_pid(row.owner)) != row.owner]
+        """Rows in the middle of something, whose process is gone."""
+        return [row for row in self._rows("where state!='ready'") if process(_pid(row.owner)) != row.owner]
 
     def real(self, stack: str) -> bool | None:
         """Whether this stack's hosts are real; None while it has no resource."""
@@ -214,8 +227,8 @@ class Store:
                 PUT,
                 (
                     row.token, row.id, row.name, row.urn, row.stack, _dump(row.inputs), _dump(row.outputs),
-                    _dump(list(row.secrets)), row.state, row.real,
-                    self._owner if row.state == "pending" else "", row.created or now, now,
+                    _dump(list(row.secrets)), row.state, row.real, _dump(row.before) if row.before else None,
+                    "" if row.state == "ready" else self._owner, row.created or now, now,
                 ),
             )  # fmt: skip
             if event:
@@ -228,8 +241,50 @@ class Store:
             if found is None:
                 return
             db.execute("delete from resources where token=? and id=?", (token, id))
+            db.execute("delete from addresses where token=? and id=?", (token, id))
             if event:
                 self.log(event, token, id, found["urn"])
+
+    # ------------------------------------------------------------ addresses
+
+    def address(
+        self, scope: str, cidr: str, token: str, id: str, use: str = "", wanted: str | None = None, skip: int = 2
+    ) -> str | None:
+        """The address in ``scope`` this resource holds for ``use``, given now if it holds none.
+
+        ``wanted`` asks for one in particular. The first ``skip`` addresses of the range and its last are
+        never given. None: the range is full, or ``wanted`` is taken. Freed when the resource is removed.
+        """
+        with self._change() as db:
+            held = db.execute(
+                "select address from addresses where scope=? and token=? and id=? and use=?",
+                (scope, token, id, use),
+            ).fetchone()
+            if held is not None and wanted in (None, held["address"]):
+                return str(held["address"])
+            network = ipaddress.ip_network(cidr, strict=False)
+            taken = {
+                row["address"] for row in db.execute("select address from addresses where scope=?", (scope,))
+            }
+            last = int(network.broadcast_address)
+            free = (
+                text
+                for number in range(int(network.network_address) + skip, last)
+                if (text := str(ipaddress.ip_address(number))) not in taken
+            )
+            chosen = next(free, None) if wanted is None else None if wanted in taken else wanted
+            if chosen is None:
+                return None
+            if held is not None:
+                db.execute("delete from addresses where scope=? and address=?", (scope, held["address"]))
+            db.execute("insert into addresses values (?,?,?,?,?)", (scope, chosen, token, id, use))
+            return chosen
+
+    def holders(self, scope: str) -> list[tuple[str, str, str]]:
+        """(address, token, id) of every address given in a scope."""
+        with self._lock:
+            found = self._db.execute("select * from addresses where scope=?", (scope,)).fetchall()
+        return [(row["address"], row["token"], row["id"]) for row in found]
 
     # ------------------------------------------------------------ faults and events
 
