@@ -12,12 +12,14 @@ from ipaddress import IPv4Network, ip_address
 from typing import TypeVar
 
 from config.model import Finding, Stack, System, World
+from config.report import dotted
 
 Item = TypeVar("Item")
 
 _PLACEHOLDER = re.compile(
-    r"""change[-_ ]?me | replace[-_ ]?me | ^(todo|tbd|fixme|placeholder|x{3,}|\.{3,}|…)$ | ^<[^<>]*>$
-      | ^(your|my)[-_ ]\w+([-_ ]here)?$ | \b(your|my)[-_](domain|company|project|org)\b""",
+    r"""(?<![a-z])(change|replace)[-_ ]?me(?![a-z])
+      | ^(todo|tbd|fixme|placeholder|x{3,}|\.{3,}|…)$ | ^<[^<>]*>$ | ^your[-_ ]\w+([-_ ]here)?$
+      | \b(your|my)[-_](domain|company|project|org)\b""",
     re.VERBOSE | re.IGNORECASE,
 )
 
@@ -100,25 +102,25 @@ def _reachable(stack: Stack, caller: str | None) -> Iterator[Finding]:
 
 
 def _overlaps(systems: Mapping[str, System]) -> Iterator[Finding]:
-    seen: list[tuple[str, str, IPv4Network]] = []
+    seen: list[tuple[str, IPv4Network]] = []
     for key, system in systems.items():
         for path, cidr in _lenient(system.networks()):
             network = IPv4Network(cidr)
-            for other, other_path, taken in seen:
+            for other, taken in seen:
                 if network.overlaps(taken):
                     yield Finding(
                         ("systems", key, *path),
-                        f"{network} overlaps {taken}, the range of {other}.{other_path}",
+                        f"{network} overlaps {taken}, the range of {other}",
                         "give every private network a range of its own",
                     )
-            seen.append((key, ".".join(map(str, path)), network))
+            seen.append((key, network))
 
 
 def _same_names(systems: Mapping[str, System]) -> Iterator[Finding]:
     seen: dict[str, str] = {}
     for key, system in systems.items():
         for path, name in _lenient(system.names()):
-            here = ".".join(map(str, ("systems", key, *path)))
+            here = dotted(("systems", key, *path))
             if name in seen:
                 yield Finding(
                     ("systems", key, *path), f"{name} is already the name at {seen[name]}", "name it once"

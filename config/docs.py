@@ -22,7 +22,7 @@ Schema, so that an editor completes and checks it:
     # yaml-language-server: $schema=./config/stack.schema.json
 
 `python -m config check --stack prod` checks one without a cloud account and without the engine. It prints
-every problem at once, with its path, the rule and the remedy; a path is what `pulumi config set --path` takes:
+every problem at once, with path, rule and remedy. `pulumi config set --path` takes the same paths:
 
     pulumi config set --stack prod --path 'berth:systems.scell.frontend.release' v1.4.3
 
@@ -36,16 +36,16 @@ Accounts and their keys are not settings: they come from the environment (for Sc
 _TAIL = """\
 ## Environment
 
-`BERTH_CALLER_IP` is the public IPv4 address this machine connects from. `berth:admin.cidrs` must contain it, so
-that a change cannot lock out its own maker. Where it is not set and this machine is itself used over SSH under
-a public address, that address is taken.
+`BERTH_CALLER_IP` is the public IPv4 address this machine connects from. `berth:admin.cidrs` must contain it,
+so that a change cannot lock out its own maker. Where it is not set and this machine is itself used over SSH
+under a public address, that address is taken.
 
 ## Ending a stack
 
 In production `data: keep` is the default, and `data: delete` is refused on its own. To end one for good:
 
-1. `berth:data: delete` and `berth:confirm_delete: <stack>`, then `pulumi up`: the protection goes, and nothing
-   else changes;
+1. `berth:data: delete` and `berth:confirm_delete: <stack>`, then `pulumi up`: the protection goes,
+   and nothing else changes;
 2. `pulumi destroy`.
 """
 

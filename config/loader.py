@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePath
 from typing import Annotated, Any, cast
 
@@ -38,11 +39,13 @@ class Sealed:
 
 def document(registry: Registry) -> type[Stack]:
     """The model of a whole stack file, with the registered systems in it."""
-    fields: dict[str, Any] = {
-        # A default only says that a system may be absent: an explicit null is refused like any wrong type.
-        name: (model, None)
-        for name, model in registry.systems.items()
-    }
+    return _document(tuple(registry.systems.items()))
+
+
+@cache
+def _document(models: tuple[tuple[str, type[System]], ...]) -> type[Stack]:
+    # A default only says that a system may be absent: an explicit null is refused like any wrong type.
+    fields: dict[str, Any] = {name: (model, None) for name, model in models}
     systems = create_model("Systems", __base__=Systems, __doc__=Systems.__doc__, **fields)
     return create_model(
         "StackFile",
@@ -94,8 +97,8 @@ def parse(raw: Mapping[str, Any], *, file: str, registry: Registry, caller: str 
     try:
         stack = model.model_validate(written)
     except ValidationError as error:
-        for detail in error.errors(include_input=False, include_url=False):
-            path = tuple(part for part in detail["loc"] if part != "[key]")
+        for detail in _leaves(error.errors(include_input=False, include_url=False)):
+            path = _place(detail)
             if not any(path[: len(known)] == known for known in found):
                 found[path] = _explain(path, cast("dict[str, Any]", detail), written, model)
 
@@ -121,7 +124,7 @@ def parse(raw: Mapping[str, Any], *, file: str, registry: Registry, caller: str 
     if found or stack is None:
         order = sorted(found, key=lambda path: _position(path, raw))
         raise ConfigError(Problem(file, dotted(path), found[path].rule, found[path].remedy) for path in order)
-    return stack
+    return Stack.model_construct(**{name: getattr(stack, name) for name in Stack.model_fields})
 
 
 # ---------------------------------------------------------------- finding our way through what was written
@@ -221,6 +224,20 @@ def _sound(model: type[Section], written: Mapping[str, Any], faulty: set[Path], 
 # ---------------------------------------------------------------- what pydantic says, in our words
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+
+
+def _place(detail: Mapping[str, Any]) -> Path:
+    return tuple(part for part in detail["loc"] if part != "[key]")
+
+
+def _leaves(details: Sequence[Any]) -> list[Any]:
+    """Without what only follows from an error further in: a list "too short" by its bad entries."""
+    places = [_place(detail) for detail in details]
+    return [
+        detail
+        for detail, place in zip(details, places, strict=True)
+        if not any(other != place and other[: len(place)] == place for other in places)
+    ]
 
 
 def _explain(path: Path, detail: Mapping[str, Any], written: Any, model: type[Section]) -> Finding:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SerializeAsAny, SkipValidation
 
 from config.types import AdminCidr, Items, SshPublicKey, UserName
 
@@ -166,7 +166,9 @@ class Stack(Section):
         examples=["prod"],
     )
     admin: Admin = Field(description="Who may administer the hosts, and from where.")
-    systems: Mapping[str, SkipValidation[System]] = Field(description="The systems in this stack, by name.")
+    systems: Mapping[str, SerializeAsAny[SkipValidation[System]]] = Field(
+        description="The systems in this stack, by name."
+    )
 
     _secrets: Secrets = PrivateAttr(default_factory=Secrets)
 

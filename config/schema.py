@@ -84,7 +84,7 @@ def _secrets(registry: Registry) -> dict[str, Any]:
 
 
 def _tidy(node: Any) -> Any:
-    """With absent settings absent, rather than null by default."""
+    """With absent settings absent rather than null, and names refused that fit no pattern."""
     if isinstance(node, list):
         return [_tidy(item) for item in node]
     if not isinstance(node, dict):
@@ -92,4 +92,6 @@ def _tidy(node: Any) -> Any:
     tidy = {key: _tidy(item) for key, item in node.items()}
     if "default" in tidy and tidy["default"] is None:
         del tidy["default"]
+    if "patternProperties" in tidy:
+        tidy.setdefault("additionalProperties", False)
     return tidy

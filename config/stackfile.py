@@ -1,8 +1,8 @@
 """Reads a committed stack file the way the engine does, without the engine: for ``python -m config check``.
 
-The engine's YAML differs from Python's usual reader (measured with CLI 3.250): ``yes``, ``no``, ``on``, ``off``
-and ``04:30`` are texts, ``010`` is eight, a date becomes a text with a time behind it, and what stands directly
-under ``config:`` arrives as a text or a table.
+The engine's YAML differs from Python's usual reader (measured with CLI 3.250): ``yes``, ``no``, ``on``,
+``off`` and ``04:30`` are texts, ``010`` is eight, a date becomes a text with a time behind it, and what is
+directly under ``config:`` arrives as a text or a table.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _date(_: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
 
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("int", r"[-+]?(0|[1-9][0-9_]*|0[0-9_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)", "-+0123456789"),
     (
         "float",

@@ -25,7 +25,10 @@ def refuse(rule: str, remedy: str) -> PydanticCustomError:
 
 
 def closest(word: str, known: list[str]) -> str | None:
-    """The known word a person most likely meant, or None."""
+    """The known word a person most likely meant (a slip, or an abbreviation), or None."""
+    begun = [each for each in known if word and each.startswith(word)]
+    if len(begun) == 1:
+        return begun[0]
     found = get_close_matches(word, known, n=1, cutoff=0.6)
     return found[0] if found else None
 
