@@ -1,0 +1,212 @@
+"""Real mode: what this machine can run, and the world of one checkout brought up, described and taken down.
+
+No daemon: each command calls :func:`prepare`, which finds what stands and mends the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from sandbox import internet, inventory, paths
+from sandbox.effects.protocol import World
+from sandbox.errors import SandboxError
+from sandbox.hosts import desired as want
+from sandbox.hosts import effects, images, instance, net, plumbing
+
+TOOLS = {
+    "ip": "iproute2",
+    "lxc-start": "lxc",
+    "mmdebstrap": "mmdebstrap",
+    "mount": "mount",
+    "nft": "nftables",
+    "nsenter": "util-linux",
+    "openssl": "openssl",
+    "sysctl": "procps",
+}
+# A host needs a cable, a bridge, forwarding and stateful filtering in a namespace of its own.
+NETWORK_TRIAL = """
+ip link add a0 type veth peer name a1 && ip link add b0 type bridge && ip link set a1 master b0 &&
+echo 1 >/proc/sys/net/ipv4/ip_forward &&
+nft 'table inet t { chain c { type filter hook forward priority filter; ct state established accept; }; }'
+"""
+MACHINE = "use a machine with a kernel of its own: a virtual machine, Lima, or a privileged dev container"
+
+
+def capable() -> list[str]:
+    """Why this machine cannot run real hosts, each with a remedy; empty when it can. Leaves nothing."""
+    if not sys.platform.startswith("linux"):
+        return [f"system containers need Linux; {MACHINE}"]
+    if os.geteuid() != 0:
+        return ["not root: namespaces, containers and mounts need it; run the command with sudo"]
+    missing = sorted({package for tool, package in TOOLS.items() if shutil.which(tool) is None})
+    if missing:
+        return [f"Debian packages are missing: apt-get install {' '.join(missing)}"]
+    reasons = [_namespaces(), _network(), _overlay(), _cgroups(), _archive()]
+    return [reason for reason in reasons if reason]
+
+
+def prepare(root: Path) -> World:
+    """Bring up the world of the checkout ``root`` and move this thread into it; call before starting threads.
+
+    Whatever the inventory says runs, runs afterwards; what it does not know is removed. Raises SandboxError.
+    """
+    state = paths.state(root)
+    world = World(root=state, inventory=inventory.open_store(state))
+    net.ensure(root)
+    desired = effects.connect(world)
+    ready = {row.id for row in world.inventory.all(want.SERVER) if row.state == "ready"}
+    known = {host.key for host in desired.hosts}
+    for place in instance.places(root):
+        if place.key not in known:
+            with instance.locked(place):
+                instance.destroy(place)
+
+    def mend(host: want.Host) -> None:
+        place = instance.Place(root, host.key)
+        # One that is not made is being made, or was lost: its twin's business.
+        if host.id in ready and place.made.exists():
+            instance.ensure(place, host, effects.log(world))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(mend, desired.hosts))
+    internet.ensure(root, world)
+    return world
+
+
+def reset(root: Path) -> None:
+    """Remove everything real of the checkout: servers, hosts, mounts, namespaces. The inventory stays."""
+    name = paths.netns(root)
+    if net.exists(name) and not net.inside(name):
+        net.enter(name)  # where its containers can be spoken to
+    internet.stop(root)
+    namespaces = [path.name for path in net.NETNS.glob(plumbing.namespace(root, "*"))]
+    # Also hosts whose directory somebody has removed.
+    lost = {instance.Place(root, found.removeprefix(f"{name}-")) for found in namespaces}
+    for place in lost.union(instance.places(root)):
+        instance.destroy(place)
+    net.leave()
+    for found in [*namespaces, name]:
+        net.drop(found)
+    for directory in (paths.state(root) / "hosts", paths.runtime(root)):
+        if directory.exists():
+            shutil.rmtree(directory)
+
+
+def status(root: Path) -> dict[str, Any]:
+    """``namespace``, ``hosts`` (name, addresses, state, bytes of memory) and the internet's own."""
+    store = inventory.open_store(paths.state(root))
+    try:
+        rows = {row.id: row for row in store.all(want.SERVER)}
+        hosts = want.desired(store).hosts
+    finally:
+        store.close()
+    name = paths.netns(root)
+    return {
+        "namespace": name if net.exists(name) else None,
+        "hosts": [_host(root, host, rows[host.id].name) for host in hosts],
+        "internet": internet.status(root),
+    }
+
+
+def _host(root: Path, host: want.Host, name: str) -> dict[str, Any]:
+    place = instance.Place(root, host.key)
+    return {
+        "name": name,
+        "hostname": host.hostname,
+        "id": host.id,
+        "image": host.image,
+        "addresses": list(host.addresses),
+        "private_addresses": [address for nic in host.nics for address in nic.addresses],
+        "state": instance.state(place) or "missing",
+        "memory": instance.memory(place),
+        "memory_limit": host.memory,
+    }
+
+
+# ---------------------------------------------------------------- trials
+
+
+def _try(command: list[str], text: str | None = None) -> str | None:
+    """What a trial complained about, None when it passed."""
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=20)
+    lines = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()
+    return lines[-1] if done.returncode else None
+
+
+def _namespaces() -> str | None:
+    name = f"berth-trial-{os.getpid()}"
+    try:
+        net.make(name)
+    except SandboxError as error:
+        return f"network namespaces cannot be made ({error}); {MACHINE}"
+    finally:
+        if net.NETNS.exists():
+            net.drop(name)
+    return None
+
+
+def _network() -> str | None:
+    failed = _try(["unshare", "--net", "--", "sh", "-c", NETWORK_TRIAL])
+    return f"virtual cables, bridges or nft filtering do not work ({failed}); {MACHINE}" if failed else None
+
+
+def _overlay() -> str | None:
+    with tempfile.TemporaryDirectory(dir=paths.state(paths.root()), prefix="trial-") as name:
+        for part in ("lower", "upper", "work", "merged"):
+            (Path(name) / part).mkdir()
+        options = f"lowerdir={name}/lower,upperdir={name}/upper,workdir={name}/work"
+        # In a mount namespace of its own, so that nothing is left mounted whatever happens.
+        trial = [
+            "unshare",
+            "--mount",
+            "--",
+            "mount",
+            "-t",
+            "overlay",
+            "overlay",
+            "-o",
+            options,
+            f"{name}/merged",
+        ]
+        failed = _try(trial)
+    if failed:
+        where = paths.root()
+        return (
+            f"overlay mounts do not work in {where} ({failed}); put the checkout on a local disk (ext4, xfs)"
+        )
+    return None
+
+
+def _cgroups() -> str | None:
+    name = f"berth-trial-{os.getpid()}"
+    hierarchies = ("memory", "cpu", "devices", "pids") if instance.legacy_cgroups() else ("",)
+    needed = {"memory": "memory.limit_in_bytes", "cpu": "cpu.cfs_quota_us", "": "memory.max"}
+    for hierarchy in hierarchies:
+        group = instance.CGROUPS / hierarchy / name
+        try:
+            group.mkdir()
+        except OSError as error:
+            return f"control groups cannot be made ({group.parent}: {error.strerror}); {MACHINE}"
+        try:
+            offered = group.parent / "cgroup.controllers"
+            enabled = offered.exists() and {"memory", "cpu"} <= set(offered.read_text().split())
+            if hierarchy in needed and not enabled and not (group / needed[hierarchy]).exists():
+                return f"control groups in {group.parent} do not limit memory and processor; {MACHINE}"
+        finally:
+            group.rmdir()
+    return None
+
+
+def _archive() -> str | None:
+    try:
+        images.machine_sources()
+    except SandboxError as error:
+        return str(error)
+    return None
