@@ -33,16 +33,16 @@ def is_placeholder(text: str) -> bool:
 
 
 def stack_checks(
-    stack: Stack, systems: Mapping[str, System], *, name: str, caller: str | None, world: World
+    stack: Stack, systems: Mapping[str, System], *, name: str, caller: str | None, world: World, sound: bool
 ) -> list[tuple[tuple[str, ...], Iterator[Finding]]]:
-    """All checks to run, each with the path its findings start from."""
+    """All checks to run, each with the path its findings start from; ``sound``: no field is faulty."""
     checks: list[tuple[tuple[str, ...], Iterator[Finding]]] = [
         ((), _ending(stack, name)),
         ((), _administered(stack)),
         ((), _reachable(stack, caller)),
-        ((), _overlaps(systems)),
-        ((), _same_names(systems)),
-        ((), _one_manager(systems)),
+        ((), _overlaps(systems, sound)),
+        ((), _same_names(systems, sound)),
+        ((), _one_manager(systems, sound)),
     ]
     for key, system in systems.items():
         checks += [(("systems", key), check) for check in system.checks(world)]
@@ -101,10 +101,10 @@ def _reachable(stack: Stack, caller: str | None) -> Iterator[Finding]:
         )
 
 
-def _overlaps(systems: Mapping[str, System]) -> Iterator[Finding]:
+def _overlaps(systems: Mapping[str, System], sound: bool) -> Iterator[Finding]:
     seen: list[tuple[str, IPv4Network]] = []
     for key, system in systems.items():
-        for path, cidr in _lenient(system.networks()):
+        for path, cidr in _readable(system.networks(), sound=sound):
             network = IPv4Network(cidr)
             for other, taken in seen:
                 if network.overlaps(taken):
@@ -116,10 +116,10 @@ def _overlaps(systems: Mapping[str, System]) -> Iterator[Finding]:
             seen.append((key, network))
 
 
-def _same_names(systems: Mapping[str, System]) -> Iterator[Finding]:
+def _same_names(systems: Mapping[str, System], sound: bool) -> Iterator[Finding]:
     seen: dict[str, str] = {}
     for key, system in systems.items():
-        for path, name in _lenient(system.names()):
+        for path, name in _readable(system.names(), sound=sound):
             here = dotted(("systems", key, *path))
             if name in seen:
                 yield Finding(
@@ -128,10 +128,10 @@ def _same_names(systems: Mapping[str, System]) -> Iterator[Finding]:
             seen.setdefault(name, here)
 
 
-def _one_manager(systems: Mapping[str, System]) -> Iterator[Finding]:
+def _one_manager(systems: Mapping[str, System], sound: bool) -> Iterator[Finding]:
     managed: dict[str, str] = {}
     for key, system in systems.items():
-        for path, zone in _lenient(system.managed_zones()):
+        for path, zone in _readable(system.managed_zones(), sound=sound):
             if zone in managed:
                 yield Finding(
                     ("systems", key, *path),
@@ -141,12 +141,13 @@ def _one_manager(systems: Mapping[str, System]) -> Iterator[Finding]:
             managed.setdefault(zone, key)
 
 
-def _lenient(items: Iterator[Item]) -> Iterator[Item]:
+def _readable(items: Iterator[Item], *, sound: bool) -> Iterator[Item]:
     """The items up to the first that cannot be read because its field is faulty itself."""
     try:
         yield from items
     except AttributeError:
-        return
+        if sound:  # then it is a defect of the system's own code
+            raise
 
 
 def remarks(stack: Stack) -> list[tuple[tuple[str | int, ...], str]]:

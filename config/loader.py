@@ -108,7 +108,9 @@ def parse(raw: Mapping[str, Any], *, file: str, registry: Registry, caller: str 
         {name: system for name, system in vars(sound).items() if system} if sound else {}
     )
     world = World(environment=vars(partial).get("environment"), catalogues=registry.catalogues)
-    for start, check in stack_checks(partial, systems, name=name, caller=caller, world=world):
+    for start, check in stack_checks(
+        partial, systems, name=name, caller=caller, world=world, sound=stack is not None
+    ):
         try:
             for finding in check:
                 path = (*start, *finding.path)

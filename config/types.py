@@ -336,7 +336,7 @@ SshPublicKey = Annotated[
 
 def _git_url(value: str) -> str:
     remedy = "write https://host/owner/project.git, or git@host:owner/project.git with a deploy key"
-    path = r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)+"
+    path = r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*"
     if re.match(r"https?://[^/]*@", value):
         raise refuse("a repository's address carries no user and no token", remedy)
     if value.startswith(("http://", "git://", "file:", "/", ".")):

@@ -187,7 +187,11 @@ LEAST_MEMORY_GB = 2
 """Below this, building the site on the host runs out of memory."""
 
 ARCHITECTURE = "x86_64"
-"""What the images and the pinned Node packages are for."""
+"""The one whose hosts are tested."""
+
+
+def _one_of(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"one of {', '.join(words)}"
 
 
 class ScellConfig(System):
@@ -248,38 +252,37 @@ class ScellConfig(System):
         )
 
     def _place(self, world: World) -> Iterator[Finding]:
-        zones = world.catalogues[self.cloud].zones()
+        catalogue = world.catalogues[self.cloud]
+        zones = catalogue.zones()
         regions = sorted(set(zones.values()))
         if self.region not in regions:
             yield Finding(
                 ("region",), f"{self.cloud} has no region {self.region}", f"write one of {', '.join(regions)}"
             )
         if self.zone not in zones:
-            yield Finding(
-                ("zone",), f"{self.cloud} sells nothing in {self.zone}", f"write one of {', '.join(zones)}"
-            )
+            rule = f"{self.cloud} sells nothing in {self.zone}"
         elif self.region in regions and zones[self.zone] != self.region:
-            own = [zone for zone, region in zones.items() if region == self.region]
-            yield Finding(
-                ("zone",), f"{self.zone} is not in the region {self.region}", f"write one of {', '.join(own)}"
-            )
+            rule = f"{self.zone} is not in the region {self.region}"
+        elif not catalogue.sizes(self.zone):
+            rule = f"no sizes are known in {self.zone}"
+        else:
+            return
+        here = [z for z, region in zones.items() if region == self.region and catalogue.sizes(z)]
+        yield Finding(("zone",), rule, f"write {_one_of(here or [z for z in zones if catalogue.sizes(z)])}")
 
     def _size(self, world: World) -> Iterator[Finding]:
         catalogue, size, path = world.catalogues[self.cloud], self.instance.size, ("instance", "size")
         offered = catalogue.sizes(self.zone)
-        if self.zone not in catalogue.zones():
-            return  # said by _place already
-        if not offered:
-            known = [zone for zone in catalogue.zones() if catalogue.sizes(zone)]
-            yield Finding(("zone",), f"no sizes are known in {self.zone}", f"write one of {', '.join(known)}")
-        elif size not in offered:
+        if not offered or catalogue.zones()[self.zone] != self.region:
+            return  # what can be had there is only known once the place is right
+        if size not in offered:
             elsewhere = [zone for zone in catalogue.zones() if size in catalogue.sizes(zone)]
-            near = closest(size.upper(), [name for name in sorted(offered) if self._fits(offered[name])])
+            fitting = [name for name in sorted(offered) if self._fits(offered[name])]
+            rule = f"not a size of {self.cloud} in {self.zone}"
             if elsewhere:
                 rule = f"{size} is not offered in {self.zone}, only in {', '.join(elsewhere)}"
-            else:
-                rule = f"not a size of {self.cloud} in {self.zone}"
-            yield Finding(path, rule, f"write {near or 'one of ' + ', '.join(sorted(offered))}")
+            near = None if elsewhere else closest(size.upper(), fitting)
+            yield Finding(path, rule, f"write {near or _one_of(fitting)}")
         elif offered[size].arch != ARCHITECTURE:
             yield Finding(
                 path,

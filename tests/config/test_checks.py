@@ -116,22 +116,28 @@ class _Defective(ScellConfig):
         return [defective()]
 
 
-def test_a_defect_of_a_check_is_not_hidden_by_a_sound_file() -> None:
+class _DefectiveNames(ScellConfig):
+    def names(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        yield ("site", "name"), self.siet.name  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("defective", [_Defective, _DefectiveNames])
+def test_a_defect_of_a_check_is_not_hidden_by_a_sound_file(defective: type[ScellConfig]) -> None:
     raw = two_systems()
     del raw["systems"]["mirror"]
-    registry = Registry(systems={"scell": _Defective}, catalogues=REGISTRY.catalogues)
-    with pytest.raises(AttributeError, match="regoin"):
+    registry = Registry(systems={"scell": defective}, catalogues=REGISTRY.catalogues)
+    with pytest.raises(AttributeError, match=r"regoin|siet"):
         parse(raw, file="Pulumi.prod.yaml", registry=registry)
 
 
 def test_every_check_that_can_be_judged_is_judged() -> None:
     raw = two_systems()
     scell = raw["systems"]["scell"]
-    scell["region"] = 5  # the zone alone is still judged, and the size in it, but not whether they agree
-    scell["zone"] = "nl-ams-1"
+    scell["region"] = 5  # so neither the zone nor the size can be judged, but the names can
     scell["site"]["aliases"] = ["www.cell.io"]
+    raw["systems"]["mirror"]["instance"]["size"] = "STARDUST1-S"
     assert list(problems(raw)) == [
         "berth:systems.scell.region",
-        "berth:systems.scell.instance.size",
         "berth:systems.scell.site.aliases[0]",
+        "berth:systems.mirror.instance.size",
     ]
