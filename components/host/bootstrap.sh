@@ -29,11 +29,14 @@ ssh_server() {
   former=$(cat "$path" 2>/dev/null || true)
   put sshd.conf "$path" || return 0
   # Asked, not assumed: another file of the image might have the first word.
-  if ! sshd -t || ! sshd -T | grep -qx 'passwordauthentication no' \
-    || ! sshd -T | grep -qx 'permitrootlogin no' || ! sshd -T | grep -qix "allowusers $ADMIN_USER"; then
+  local effective line
+  effective=$(sshd -T 2>&1) || effective="refused: $effective"
+  for line in 'passwordauthentication no' 'permitrootlogin no' "allowusers $ADMIN_USER"; do
+    grep -qx "$line" <<<"$effective" && continue
     if [[ -n $former ]]; then printf '%s\n' "$former" >"$path"; else rm "$path"; fi
-    die "sshd does not take its configuration (above, or /etc/ssh/sshd_config has no Include): nothing changed"
-  fi
+    grep '^refused' <<<"$effective" || true
+    die "sshd would not say '$line' (has /etc/ssh/sshd_config no Include?); nothing changed"
+  done
   systemctl reload ssh
 }
 

@@ -31,7 +31,7 @@ from typing import Any
 
 FIRST_RETRY = 120  # seconds; doubled by each failure in a row
 LAST_RETRY = 3600  # Let's Encrypt allows five failed validations of a name in an hour
-NO_NAME_RETRY = 60  # a name that does not resolve yet costs the authority nothing
+NO_NAME_RETRY = 45  # a name that does not resolve yet costs the authority nothing
 SELF_SIGNED_DAYS = 90
 CARE_DAYS = 21  # certbot renews 30 days before the end: less than this means that it fails
 TIMER = "berth-certificates.timer"
