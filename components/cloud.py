@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import Literal, Protocol
 from urllib.parse import quote
 
@@ -68,12 +69,23 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Traffic let in: ``port`` is one port, a range ``8000-8010`` or None for a whole protocol."""
+    """Traffic let in: ``port`` is one port, a range ``8000-8010`` or None for a whole protocol.
+
+    ValueError for SSH from everywhere, whether its port is named or lies within what is opened.
+    """
 
     protocol: Literal["tcp", "udp", "icmp"]
     port: str | None
     sources: Sequence[str]
     description: str
+
+    def __post_init__(self) -> None:
+        first, _, last = (self.port or "0-65535").partition("-")
+        ssh = self.protocol == "tcp" and int(first) <= 22 <= int(last or first)
+        if ssh and any(ip_network(source).prefixlen == 0 for source in self.sources):
+            raise ValueError(
+                f"rule {self.description!r} opens SSH (port 22) to the world; name the admins' ranges"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -228,6 +228,8 @@ def _unwrap(value: Any) -> Any:
         return {key: _unwrap(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_unwrap(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # the wire has one kind of number
     return value
 
 

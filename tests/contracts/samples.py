@@ -7,11 +7,13 @@ itself in ``components.clouds`` is under every contract without another line her
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pulumi
 
 from components import cloud
+from components.base import Seal, SealArgs
 from components.clouds import CLOUDS
 
 PROJECT = "11111111-2222-4333-8444-555555555555"
@@ -178,5 +180,65 @@ def build(of: str, noun: str, name: str = "scell", **where: Any) -> Callable[[],
 
     def program() -> Any:
         return getattr(CLOUDS[of], noun)(name, arguments(noun, scope(of, **where), of))
+
+    return program
+
+
+def whole(of: str, system: str = "scell", *, keep_data: bool = True) -> Callable[[], Any]:
+    """A program that makes every noun on one cloud, each out of what the ones before it returned."""
+
+    def program() -> Any:
+        clouds, sizes = CLOUDS[of], SIZES[of]
+        where = scope(of, keep_data=keep_data, system=system)
+        inside = clouds.network(system, arguments("network", where, of))
+        wall = clouds.firewall(system, arguments("firewall", where, of))
+        address = clouds.reserved_ip(system, arguments("reserved_ip", where, of))
+        disk = clouds.volume(system, arguments("volume", where, of))
+        host = clouds.instance(
+            system,
+            cloud.InstanceArgs(
+                scope=where,
+                size=sizes["server"],
+                image="debian-13",
+                access=access(),
+                network=inside,
+                firewall=wall,
+                reserved_ip=address,
+                volumes=(disk,),
+            ),
+        )
+        names = clouds.dns(
+            system,
+            cloud.DnsArgs(
+                scope=where,
+                zone="scell.io",
+                records=(cloud.DnsRecord(name="", type="A", value=address.address),),
+            ),
+        )
+        clouds.reverse_dns(
+            system,
+            cloud.ReverseDnsArgs(scope=where, ip=address, hostname="scell.io"),
+            pulumi.ResourceOptions(depends_on=[names.resource]),
+        )
+        data = clouds.postgres(system, replace(arguments("postgres", where, of), network=inside))
+        cache = clouds.redis(system, replace(arguments("redis", where, of), network=inside))
+        bucket = clouds.bucket(system, arguments("bucket", where, of))
+        edge = clouds.load_balancer(
+            system,
+            replace(arguments("load_balancer", where, of), network=inside, targets=(host.private_ip,)),
+        )
+        mail = clouds.email(system, arguments("email", where, of))
+        Seal(system, SealArgs(scope=where))
+        return {
+            "host": host,
+            "address": address,
+            "names": names,
+            "data": data,
+            "urls": [data.url("scell_production"), cache.url()],
+            "cache": cache,
+            "bucket": bucket,
+            "edge": edge,
+            "mail": mail,
+        }
 
     return program
