@@ -27,8 +27,12 @@ COMMANDS = {
     "reset": "Remove everything this checkout made on this machine.",
     "doctor": "What this machine can run, and what is missing.",
 }
-# Everything after these is somebody else's command line.
-PASS_THROUGH = {"exec", "curl", "ssh"}
+# What follows is somebody else's command line, or ends in options of somebody else.
+REST = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+SETTINGS = {
+    **dict.fromkeys(("exec", "curl", "ssh"), REST),
+    "preview": {"ignore_unknown_options": True, "allow_extra_args": True},
+}
 
 
 def app(only: str | None = None) -> typer.Typer:
@@ -48,10 +52,7 @@ def app(only: str | None = None) -> typer.Typer:
         if isinstance(found, typer.Typer):
             tree.add_typer(found, name=name, help=text)
             continue
-        settings = (
-            {"ignore_unknown_options": True, "allow_interspersed_args": False} if name in PASS_THROUGH else {}
-        )
-        tree.command(name, help=text, context_settings=settings)(found)
+        tree.command(name, help=text, context_settings=SETTINGS.get(name, {}))(found)
     tree.callback()(lambda: None)  # keeps `sandbox up` a sub-command even when only one is loaded
     return tree
 

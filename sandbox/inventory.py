@@ -193,12 +193,17 @@ class Store:
     # ------------------------------------------------------------ resources
 
     def get(self, token: str, id: str) -> Record | None:
-        """The resource, or None."""
-        return next(iter(self._rows("where token=? and id=?", (token, id))), None)
+        """The resource, or None; one that is being deleted is gone already."""
+        found = self.held(token, id)
+        return None if found is None or found.state == "deleting" else found
 
     def all(self, token: str) -> list[Record]:
-        """Every resource of one type, oldest first."""
-        return self._rows("where token=? order by created, id", (token,))
+        """Every resource of one type, oldest first, without what is being deleted."""
+        return self._rows("where token=? and state!='deleting' order by created, id", (token,))
+
+    def held(self, token: str, id: str) -> Record | None:
+        """The row, whatever its state."""
+        return next(iter(self._rows("where token=? and id=?", (token, id))), None)
 
     def every(self, stack: str | None = None) -> list[Record]:
         """All resources (of one stack), oldest first."""
@@ -248,7 +253,14 @@ class Store:
     # ------------------------------------------------------------ addresses
 
     def address(
-        self, scope: str, cidr: str, token: str, id: str, use: str = "", wanted: str | None = None, skip: int = 2
+        self,
+        scope: str,
+        cidr: str,
+        token: str,
+        id: str,
+        use: str = "",
+        wanted: str | None = None,
+        skip: int = 2,
     ) -> str | None:
         """The address in ``scope`` this resource holds for ``use``, given now if it holds none.
 

@@ -8,7 +8,7 @@ Providers in STATELESS hold nothing in a cloud (the engine's state is all there 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -41,20 +41,6 @@ class Made:
 def split_urn(urn: str) -> tuple[str, str]:
     """(stack, name) of a URN."""
     return urn.split("::")[0].rpartition(":")[2], urn.split("::", 3)[3]
-
-
-class LiveInventory:
-    """What effects see: everything but what is being deleted."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def get(self, token: str, id: str) -> Row | None:
-        row = self._store.get(token, id)
-        return None if row is None or row.state == "deleting" else row
-
-    def all(self, token: str) -> Iterable[Row]:
-        return [row for row in self._store.all(token) if row.state != "deleting"]
 
 
 class Cloud:
@@ -165,7 +151,7 @@ class Cloud:
         row = self.store.get(resource.token, id)
         if row is None and inputs is None:
             row = next((other for other in self.store.all(resource.token) if plain(other.id) == id), None)
-        if row is None or row.state == "deleting":
+        if row is None:
             return None
         held = dict(row.outputs)
         effect = self._effect_of(row)
@@ -271,7 +257,7 @@ class Cloud:
 
     def _stored_delete(self, resource: Resource, id: str) -> None:
         with self.store.exclusive():
-            row = self.store.get(resource.token, id)
+            row = self.store.held(resource.token, id)
             if row is None:
                 return
             try:

@@ -175,7 +175,8 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             lambda: self.cloud.call(self.table.name, request.tok, checked.inputs, self._of(context)),
         )
         hidden = {*secrets, *(name for name, fact in facts["outputs"].items() if fact.get("secret"))}
-        return provider_pb2.InvokeResponse(**{"return": encode(result, hidden)})
+        answer = {"return": encode(result, hidden)}  # the field's name is a word of Python
+        return provider_pb2.InvokeResponse(**answer)  # type: ignore[arg-type]
 
     def Construct(self, request: Any, context: Any) -> Any:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, self._absent("component", request.type))

@@ -76,7 +76,7 @@ REFERENCES: dict[tuple[str, str], Reference] = {
 
 
 def _others(store: Store, row: Record) -> list[Record]:
-    return [other for other in store.all(row.token) if other.id != row.id and other.state != "deleting"]
+    return [other for other in store.all(row.token) if other.id != row.id]
 
 
 def _bucket(store: Store, row: Record) -> None:
@@ -132,7 +132,7 @@ def _reverse(store: Store, row: Record) -> None:
     if name.endswith((".pub.instances.scw.cloud", ".instances.scw.cloud")):
         return
     for record in store.all(RECORD):
-        if record.state != "deleting" and fqdn(record.inputs) == name and record.inputs["data"] == address:
+        if fqdn(record.inputs) == name and record.inputs["data"] == address:
             return
     raise Refusal(
         f"scaleway-sdk-go: invalid argument(s): reverse {name} does not resolve to {address}: "
@@ -142,7 +142,7 @@ def _reverse(store: Store, row: Record) -> None:
 
 def _attached(store: Store, row: Record) -> None:
     for reverse in store.all("scaleway:instance/ipReverseDns:IpReverseDns"):
-        if reverse.state != "deleting" and same(str(reverse.inputs["ipId"]), row.id):
+        if same(str(reverse.inputs["ipId"]), row.id):
             raise Refusal(f"scaleway-sdk-go: precondition failed: ip {row.id} still has a reverse")
 
 
