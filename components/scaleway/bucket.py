@@ -92,7 +92,7 @@ class Bucket(ScalewayComponent[cloud.BucketArgs, cloud.Bucket]):
             endpoint=bucket.api_endpoint,
             region=scope.region,
             access_key=key.access_key,
-            secret_key=pulumi.Output.secret(key.secret_key),
+            secret_key=key.secret_key,
         )
 
 

@@ -70,7 +70,7 @@ class Email(ScalewayComponent[cloud.EmailArgs, cloud.Email]):
             host=sender.smtp_host,
             port=sender.smtp_port,
             user=sender.smtps_auth_user,
-            password=pulumi.Output.secret(key.secret_key),
+            password=key.secret_key,
         )
 
     @staticmethod

@@ -25,4 +25,4 @@ def password(component: Component[Any, Any], whose: str) -> pulumi.Output[str]:
         override_special=SPECIAL,
         opts=component.child(data=True),
     )
-    return pulumi.Output.secret(generated.result)
+    return generated.result
