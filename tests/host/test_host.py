@@ -1,0 +1,182 @@
+"""How a host is entered, and what its baseline says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi import Output
+
+from components.cloud import Connection, Instance, Scope
+from components.host import baseline as base
+from components.host.access import HostAccessArgs, HostKeys, user_data
+from tests import mocks
+
+ADA = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA ada"
+
+
+def scope(keep_data: bool = True) -> Scope:
+    return Scope(system="scell", environment="test", region="fr-par", zone="fr-par-1", keep_data=keep_data)
+
+
+def access(keep_data: bool = True) -> mocks.Run:
+    return mocks.run(
+        lambda: HostKeys("scell", HostAccessArgs(scope=scope(keep_data), user="ops", keys=[ADA])).outputs
+    )
+
+
+def test_cloud_init_brings_user_keys_and_host_key_and_no_more() -> None:
+    run = access()
+    text = run.value.access.cloud_init
+    assert text.startswith("#cloud-config\n")
+    written = json.loads(text.removeprefix("#cloud-config\n"))
+    [user] = written["users"]
+    assert user["name"] == "ops"
+    assert user["sudo"] == "ALL=(ALL) NOPASSWD:ALL"
+    assert user["ssh_authorized_keys"] == [ADA, "ssh-ed25519 AAAAC3Nzascelldeploykey berth"]
+    assert written["disable_root"] is True
+    assert written["ssh_pwauth"] is False
+    assert written["ssh_keys"]["ed25519_private"].startswith(
+        "-----BEGIN OPENSSH PRIVATE KEY-----\nscell-host-key"
+    )
+    assert "packages" not in written
+
+
+def test_the_pinned_key_is_the_one_cloud_init_brings() -> None:
+    run = access()
+    written = json.loads(run.value.access.cloud_init.removeprefix("#cloud-config\n"))
+    assert run.value.access.host_key == written["ssh_keys"]["ed25519_public"]
+    assert run.value.access.private_key.startswith("-----BEGIN OPENSSH PRIVATE KEY-----\nscell-deploy-key")
+
+
+def test_private_halves_are_secret() -> None:
+    run = access()
+    assert "access" in run.secret_outputs[run.one("berth:host:HostKeys").urn]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_keys_are_protected_where_data_is_kept(keep: bool) -> None:
+    keys = access(keep).of("tls:index/privateKey:PrivateKey")
+    assert [key.name for key in keys] == ["scell-deploy-key", "scell-host-key"]
+    assert all(key.inputs["algorithm"] == "ED25519" for key in keys)
+    assert [bool(key.protect) for key in keys] == [keep, keep]
+
+
+def test_user_data_survives_what_yaml_would_trip_over() -> None:
+    text = user_data("ops", ['ssh-ed25519 AAAA "a: b" #c'], "k\ney\n", "pub")
+    assert json.loads(text.partition("\n")[2])["users"][0]["ssh_authorized_keys"] == [
+        'ssh-ed25519 AAAA "a: b" #c'
+    ]
+
+
+# ---------------------------------------------------------------- baseline
+
+
+def arguments(**changes: Any) -> base.BaselineArgs:
+    here: dict[str, Any] = {
+        "scope": scope(),
+        "instance": None,
+        "host": "scell",
+        "user": "ops",
+        "keys": [ADA],
+        "admin_cidrs": ["203.0.113.0/29", "203.0.113.0/30", "198.51.100.7/32"],
+        "packages": ["nginx", "git"],
+        "public_ports": (80, 443),
+        "private_ranges": ("10.20.0.0/24",),
+    }
+    return base.BaselineArgs(**(here | changes))
+
+
+def file(path: str, **changes: Any) -> str:
+    run = mocks.run(lambda: {each.path: each.content for each in base.files(arguments(**changes))})
+    return str(run.value[path])
+
+
+def test_a_leavers_key_is_gone_from_the_file() -> None:
+    assert file("authorized_keys", keys=[ADA, "ssh-ed25519 BBBB bob"]).splitlines() == [
+        ADA,
+        "ssh-ed25519 BBBB bob",
+    ]
+    assert file("authorized_keys") == ADA + "\n"
+
+
+def test_sshd_lets_in_one_user_by_key() -> None:
+    lines = file("sshd.conf").splitlines()
+    for line in ("PermitRootLogin no", "PasswordAuthentication no", "AllowUsers ops"):
+        assert line in lines
+
+
+def test_firewall_order_private_network_before_public_ports() -> None:
+    text = file(
+        "firewall.nft", private=[base.PrivateRule(source="10.20.0.8/32", protocol="tcp", port="9100")]
+    )
+    allowed, dropped, public = (
+        text.index(part)
+        for part in (
+            "ip saddr 10.20.0.8/32 tcp dport 9100 accept",
+            "ip saddr 10.20.0.0/24 drop",
+            "tcp dport { 80, 443 } accept",
+        )
+    )
+    assert allowed < dropped < public
+    assert "ip saddr { 198.51.100.7/32, 203.0.113.0/29 } tcp dport 22 accept" in text
+    assert "policy drop" in text
+    assert "flush ruleset" not in text  # the bans of fail2ban and Docker's rules are not ours
+
+
+@pytest.mark.parametrize("ports", [(80, 443), ()])
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("nft"), reason="nft -c needs root and nftables")
+def test_nft_accepts_the_ruleset(tmp_path: Path, ports: tuple[int, ...]) -> None:
+    path = tmp_path / "firewall.nft"
+    path.write_text(file("firewall.nft", public_ports=ports))
+    done = subprocess.run(["nft", "-c", "-f", str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_upgrades_follow_the_stack_file() -> None:
+    on = file("unattended-upgrades.conf", reboot_time="03:15")
+    assert 'APT::Periodic::Unattended-Upgrade "1";' in on
+    assert 'Automatic-Reboot "true";' in on
+    assert 'Automatic-Reboot-Time "03:15";' in on
+    off = file("unattended-upgrades.conf", upgrades=False, reboot=False)
+    assert 'APT::Periodic::Unattended-Upgrade "0";' in off
+    assert 'Automatic-Reboot "false";' in off
+
+
+def test_one_step_with_the_packages_of_all_roles_sorted_and_once() -> None:
+    def program() -> None:
+        base.baseline("scell-bootstrap", arguments(instance=server(), packages=["nginx", "git", "nftables"]))
+
+    run = mocks.run(program)
+    document = json.loads(run.one("command:remote:Command").inputs["stdin"])
+    packages = document["environment"]["PACKAGES"].split()
+    assert packages == sorted(set(packages))
+    assert {"nginx", "git", "fail2ban", "unattended-upgrades", "nftables"} <= set(packages)
+    assert document["environment"]["ADMIN_USER"] == "ops"
+
+
+def server() -> Instance:
+    return Instance(
+        id=Output.from_input("1"),
+        public_ip=Output.from_input("198.18.16.5"),
+        private_ip=Output.from_input("10.20.0.5"),
+        connection=Connection(
+            host=Output.from_input("198.18.16.5"),
+            user="ops",
+            private_key=Output.secret("PRIVATE"),
+            host_key=Output.from_input("ssh-ed25519 AAAA"),
+        ),
+        resource=pulumi.CustomResource("test:index:Server", "host"),
+    )
+
+
+def test_every_file_of_the_baseline_is_used_by_its_script() -> None:
+    script = Path("components/host/bootstrap.sh").read_text()
+    names = mocks.run(lambda: [each.path for each in base.files(arguments())]).value
+    assert [name for name in names if name not in script] == []

@@ -1,0 +1,84 @@
+"""Every script that runs on a host passes shellcheck; every one of Python compiles without our packages."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOMS = Path("components")
+SHELL = sorted(
+    path
+    for path in ROOMS.rglob("*")
+    if path.is_file()
+    and (path.suffix == ".sh" or path.read_bytes().startswith((b"#!/bin/sh", b"#!/bin/bash")))
+)
+PYTHON = [ROOMS / name for name in ("remote/receive.py", "web/certificates.py", "app/check_site.py")]
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shell_scripts_are_clean() -> None:
+    assert len(SHELL) >= 7
+    done = subprocess.run(["shellcheck", "-x", *map(str, SHELL)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=str)
+def test_host_programs_need_only_the_standard_library(path: Path) -> None:
+    # -I -S: no site-packages, no current directory, as good as a host that has only Debian's python3.
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import runpy; runpy.run_path({str(path)!r}, run_name='loaded')"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_script_takes_a_value_into_its_text() -> None:
+    """Scripts are sent as they are: a template mark in one would mean a value in the program text."""
+    for path in [*SHELL, *PYTHON]:
+        assert "{{" not in path.read_text(), path
+
+
+LIBRARY = ROOMS / "remote/lib.sh"
+
+
+def run(tmp_path: Path, script: str) -> subprocess.CompletedProcess[str]:
+    me = subprocess.run(
+        ["bash", "-c", "echo $(id -un):$(id -gn)"], capture_output=True, text=True, check=True
+    )
+    (tmp_path / "lib.sh").write_text(LIBRARY.read_text())
+    return subprocess.run(
+        ["bash", "-c", f". ./lib.sh\n{script}"],
+        cwd=tmp_path,
+        env={
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "ME": me.stdout.strip(),
+            "BERTH_FACTS": str(tmp_path / "facts"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_put_says_whether_anything_changed(tmp_path: Path) -> None:
+    script = (
+        'echo one >file; put file sub/target 640 "$ME" && echo changed\n'
+        'put file sub/target 640 "$ME" || echo same\n'
+        'put file sub/target 600 "$ME" && stat -c %a sub/target; echo two >file\n'
+        'put file sub/target 600 "$ME" && cat sub/target; ls sub'
+    )
+    done = run(tmp_path, script)
+    words = [line for line in done.stdout.splitlines() if not line.startswith("changed ")]
+    assert words == ["changed", "same", "600", "two", "target"], done.stderr
+
+
+def test_die_ends_a_script_and_facts_are_json(tmp_path: Path) -> None:
+    done = run(tmp_path, "fact a 'it is \"so\"' b ''\ndie 'no more'\necho never")
+    assert (done.returncode, done.stdout) == (1, "no more\n")
+    assert (tmp_path / "facts").read_text() == '{"a": "it is \\"so\\"", "b": ""}\n'
