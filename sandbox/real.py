@@ -28,7 +28,9 @@ TOOLS = {
     "nft": "nftables",
     "nsenter": "util-linux",
     "openssl": "openssl",
+    "ssh": "openssh-client",
     "sysctl": "procps",
+    **internet.TOOLS,
 }
 # A host needs a cable, a bridge, forwarding and stateful filtering in a namespace of its own.
 NETWORK_TRIAL = """
@@ -45,7 +47,7 @@ def capable() -> list[str]:
         return [f"system containers need Linux; {MACHINE}"]
     if os.geteuid() != 0:
         return ["not root: namespaces, containers and mounts need it; run the command with sudo"]
-    missing = sorted({package for tool, package in TOOLS.items() if shutil.which(tool) is None})
+    missing = sorted({packages for tool, packages in TOOLS.items() if shutil.which(tool) is None})
     if missing:
         return [f"Debian packages are missing: apt-get install {' '.join(missing)}"]
     reasons = [_namespaces(), _network(), _overlay(), _cgroups(), _archive()]

@@ -21,6 +21,16 @@ from sandbox.errors import SandboxError
 from sandbox.internet import acme, certs, gateway, git, names, out, registries
 from sandbox.internet.layout import GATEWAY, Layout
 
+# Program -> Debian package of it.
+TOOLS = {
+    "curl": "curl",
+    "fcgiwrap": "fcgiwrap",
+    "git": "git",
+    "nginx": "nginx libnginx-mod-stream",
+    "pdns_server": "pdns-server pdns-backend-sqlite3",
+    "pebble": "pebble",
+}
+
 
 def ensure(root: Path, world: World) -> None:
     """Have the internet of the checkout ``root`` up and saying what ``world``'s inventory says.
@@ -61,10 +71,6 @@ def status(root: Path) -> dict[str, Any]:
     running = [record for name in process.names(layout.run) if (record := process.running(name, layout.run))]
     since = time.clock_gettime(time.CLOCK_BOOTTIME)
     ticks = os.sysconf("SC_CLK_TCK")
-    try:
-        certificates = [asdict(issued) for issued in acme.issued(layout)]
-    except OSError:
-        certificates = []  # asked from outside the namespace
     return {
         "services": [
             {
@@ -76,7 +82,7 @@ def status(root: Path) -> dict[str, Any]:
             for record in running
         ],
         "refused": [asdict(refusal) for refusal in out.refused(layout)],
-        "certificates": certificates,
+        "certificates": [asdict(issued) for issued in acme.issued(layout)],
         "notes": registries.known(layout).notes if running else [],
     }
 

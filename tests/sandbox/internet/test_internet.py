@@ -117,8 +117,7 @@ def test_packets_to_anywhere_else_are_refused_at_once_and_listed(net):
 def test_pebbles_keys_are_out_of_a_hosts_reach(net):
     url = f"https://198.18.2.20:{acme.MANAGEMENT}/intermediate-keys/0"
     assert net.run("curl", "-sSk", "--max-time", "5", url, at_host=True).returncode == 7
-    with net.entered():
-        assert "PRIVATE KEY" in acme._management(net.layout, "/intermediate-keys/0")
+    assert "PRIVATE KEY" in acme._management(net.layout, "/intermediate-keys/0")
 
 
 # ---------------------------------------------------------------- registries and mirrors
@@ -281,8 +280,7 @@ def test_a_certificate_is_issued_validated_from_outside_and_outlives_pebble(net,
     chain = place / "config/live/scell.io/fullchain.pem"
     assert len(x509.load_pem_x509_certificates(chain.read_bytes())) == 2
     assert verified(net, chain)
-    with net.entered():
-        issued = internet.status(net.root)["certificates"]
+    issued = internet.status(net.root)["certificates"]
     assert ["scell.io", "www.scell.io"] in [certificate["names"] for certificate in issued]
 
     kill(net, "pebble")
