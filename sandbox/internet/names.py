@@ -59,7 +59,7 @@ class Overlay:
 
 
 def service(layout: Layout) -> process.Service:
-    """PowerDNS on the gateway's address."""
+    """PowerDNS on the gateway's address; the zones have been rendered before."""
     settings = {
         "launch": "gsqlite3",
         "gsqlite3-database": str(database(layout)),
@@ -93,7 +93,8 @@ def service(layout: Layout) -> process.Service:
     return process.Service(
         name="pdns",
         command=["pdns_server", f"--config-dir={directory}"],
-        settings=text,
+        # A database made anew is not the one a running server has open.
+        settings=f"{text}{database(layout).stat().st_ino}",
         ready=answers,
         sockets=[layout.run / "pdns.controlsocket"],
     )
