@@ -208,13 +208,12 @@ class Seal(Component[SealArgs, Sealed]):
     """A protected leaf that depends on every component its system has made so far; make it last.
 
     The engine deletes what depends on others first, so a destroy (or the block of the system removed from the
-    stack file) meets this resource before any other and is refused with nothing deleted. Where the scope does
-    not keep data there is nothing to hold, and the seal has no leaf.
+    stack file) meets this resource before any other and is refused with nothing deleted. Where data need not
+    be kept the leaf is there all the same, unprotected: the ``up`` that says so has to find it to release it.
     """
 
     def build(self, args: SealArgs) -> Sealed:
-        if args.scope.keep_data:
-            everything = {leaf for c in _book().systems[args.scope.system] for leaf in _leaves(c, self)}
-            last = self.child(ResourceOptions(depends_on=list(everything)), data=True)
-            random.RandomId(self.named("seal"), byte_length=4, opts=last)
+        everything = {leaf for c in _book().systems[args.scope.system] for leaf in _leaves(c, self)}
+        last = self.child(ResourceOptions(depends_on=list(everything)), data=True)
+        random.RandomId(self.named("seal"), byte_length=4, opts=last)
         return Sealed()

@@ -232,6 +232,5 @@ def test_the_seal_of_one_system_does_not_hold_another() -> None:
     assert not [urn for urn in seal.dependencies if "stranger" in urn]
 
 
-def test_where_data_is_not_kept_nothing_is_sealed() -> None:
-    made = sealed(keep=False)
-    assert [r.name for r in made.of("RandomId")] == ["inner-other", "outer-other", "stranger-other"]
+def test_where_data_is_not_kept_the_seal_is_open() -> None:
+    assert sealed(keep=False).one("RandomId", "scell-seal").protect is False
