@@ -13,6 +13,10 @@ from sandbox.hosts import desired as want
 from sandbox.hosts import firewall, instance, plumbing
 from sandbox.hosts.remote import CopyFile, CopyToRemote, LocalCommand, RemoteCommand
 
+# Deleted by this process. A row leaves the inventory only after its effect, and until then another thread's work
+# must not bring its cables back. Identifiers are never used twice.
+_leaving: set[tuple[str, str]] = set()
+
 
 def checkout(world: World) -> Path:
     """The checkout a world belongs to."""
@@ -29,7 +33,9 @@ def connect(world: World, put: Row | None = None, drop: Row | None = None) -> wa
     """Cables, routes and firewall as the inventory has it, with ``put`` and without ``drop``."""
     root = checkout(world)
     with process.lock(paths.state(root) / "hosts.lock"):
-        desired = want.desired(world.inventory, put, drop)
+        if drop is not None:
+            _leaving.add((drop.token, drop.id))
+        desired = want.desired(world.inventory, put, _leaving)
         plumbing.converge(root, desired)
         firewall.apply(desired.hosts)
     return desired

@@ -78,13 +78,14 @@ def locked(place: Place) -> Iterator[None]:
 
 
 def ensure(place: Place, host: Host, log: Log) -> None:
-    """Have the host made, mounted, configured, and running or stopped as it should be. Its cables are there.
+    """Have the host made, mounted, configured, and running or stopped as it should be.
+    Its cables are there.
 
-    Returns once systemd runs, not once sshd answers: neither does a provider's API.
+       Returns once systemd runs, not once sshd answers: neither does a provider's API.
     """
     with locked(place):
         if not place.made.exists():
-            destroy(place)
+            destroy(place)  # half a host that a kill has left
             _make(place, host, log)
         _mount(place, log)
         limits = _config(place, host)
@@ -217,6 +218,10 @@ def _config(place: Place, host: Host) -> bool:
         "lxc.init.cmd = /sbin/init",
         "lxc.tty.max = 0",
         "lxc.pty.max = 64",
+        # Also the last one bears the name, so that nothing of ours is left in the machine's hierarchies.
+        f"lxc.cgroup.dir.container = lxc.payload.{place.name}",
+        f"lxc.cgroup.dir.monitor = lxc.monitor.{place.name}",
+        f"lxc.cgroup.dir.monitor.pivot = lxc.pivot.{place.name}",
         *limits,
         "",
     ]

@@ -1,0 +1,84 @@
+"""``sandbox ssh``: log in to a host as its operator would."""
+
+from __future__ import annotations
+
+import ipaddress
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sandbox.errors import SandboxError
+
+COMMAND = "command:remote:Command"
+
+
+def ssh(
+    host: Annotated[str, typer.Argument(help="Pulumi name, host name or address.")],
+    command: Annotated[
+        list[str] | None, typer.Argument(help="What to run there; a shell without it.")
+    ] = None,
+    source: Annotated[
+        str, typer.Option("--from", help="Address to come from; the operator's by default.")
+    ] = "",
+) -> None:
+    """Use the key and the pinned host key of the program's own commands, from the operator's address."""
+    from sandbox import paths, real
+    from sandbox.hosts import net
+
+    root = paths.root()
+    reasons = real.capable()
+    if reasons:
+        raise SandboxError(f"no host runs here: {reasons[0]}")
+    world = real.prepare(root)
+    connection = _connection(world.inventory, host)
+    with tempfile.TemporaryDirectory(dir=paths.runtime(root)) as directory:
+        line = _command_line(Path(directory), connection, source or net.ADMIN, command or [])
+        raise typer.Exit(subprocess.run(line, check=False).returncode)
+
+
+def _command_line(
+    directory: Path, connection: Mapping[str, Any], source: str, command: list[str]
+) -> list[str]:
+    """OpenSSH with nothing of this machine's own configuration; the key goes by file, never by argument."""
+    options = ["-F", "none", "-b", source, "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]
+    if connection.get("privateKey"):
+        key = directory / "key"
+        key.touch(mode=0o600)
+        key.write_text(str(connection["privateKey"]).rstrip() + "\n")
+        options += ["-i", str(key), "-o", "BatchMode=yes"]
+    known = directory / "known_hosts"
+    if connection.get("hostKey"):
+        known.write_text(f"host {connection['hostKey']}\n")
+        options += ["-o", "HostKeyAlias=host", "-o", "StrictHostKeyChecking=yes"]
+    else:
+        options += ["-o", "StrictHostKeyChecking=no"]
+    options += ["-o", f"UserKnownHostsFile={known}", "-p", str(int(connection.get("port", 22)))]
+    return ["ssh", *options, f"{connection.get('user', 'root')}@{connection['host']}", *command]
+
+
+def _connection(inventory: Any, host: str) -> Mapping[str, Any]:
+    """How the program itself reaches the host. Raises SandboxError when it does not, or there is none."""
+    from sandbox.hosts import desired as want
+
+    hosts = want.desired(inventory).hosts
+    names = {row.id: row.name for row in inventory.all(want.SERVER)}
+    found = [
+        one for one in hosts if host in (names[one.id], one.hostname, *_addresses(one.addresses, one.nics))
+    ]
+    if len(found) != 1:
+        known = ", ".join(sorted(f"{names[one.id]} ({', '.join(one.addresses)})" for one in hosts)) or "none"
+        raise SandboxError(f"{'no' if not found else 'more than one'} host is {host!r}; there is: {known}")
+    addresses = set(_addresses(found[0].addresses, found[0].nics))
+    for row in inventory.all(COMMAND):
+        connection = row.inputs.get("connection") or {}
+        if connection.get("host") in addresses:
+            return dict(connection)
+    raise SandboxError(f"no command of the program connects to {host!r}, so its key is not known here")
+
+
+def _addresses(public: tuple[str, ...], nics: Any) -> list[str]:
+    return [*public, *(str(ipaddress.ip_interface(a).ip) for nic in nics for a in nic.addresses)]
