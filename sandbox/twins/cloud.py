@@ -319,6 +319,10 @@ class Cloud:
         for complete in (getattr(found, "common", None), getattr(found, "COMPUTE", {}).get(context.token)):
             if complete is not None:
                 complete(context)
+        for name, fact in context.resource.inputs.items():
+            # An input the provider does not fill in stays absent, or the next diff would take it away.
+            if name not in context.inputs and not (fact.keys() & {"computed", "default"}):
+                context.outputs.pop(name, None)
         for name, fact in context.resource.outputs.items():
             if fact.get("required") and name not in context.outputs:
                 context.outputs[name] = zero(fact["type"])
