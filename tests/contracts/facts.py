@@ -5,10 +5,11 @@ The tables and the checker are the sandbox's; a test may use them, the program m
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from sandbox.twins import check, tables
-from tests.mocks import Recorded
+from tests.mocks import Recorded, Run
 
 
 def resource(token: str) -> tables.Resource:
@@ -39,3 +40,36 @@ def secret_inputs(token: str) -> set[str]:
     return {name for name, fact in facts.items() if fact.get("secret")} | (
         {"cloudInit", "userData"} & set(facts)
     )
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text inside a property value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+
+
+def secret_texts(run: Run) -> set[str]:
+    """Every text of some length that reached the engine marked secret, but for addresses and public keys."""
+    found = {text for r in run.resources for name in r.secrets for text in texts(r.inputs[name])}
+    for urn, names in run.secret_outputs.items():
+        found |= {text for name in names for text in texts(run.outputs[urn][name])}
+    return {text for text in found if len(text) >= 16 and not text.startswith(("198.18.", "ssh-"))}
+
+
+def in_the_clear(run: Run) -> list[str]:
+    """Where one of those also stands unmarked: URN and property of inputs and of registered outputs."""
+    secret = secret_texts(run)
+    places = [(r.urn, r.inputs, r.secrets) for r in run.resources]
+    places += [(urn, outputs, run.secret_outputs[urn]) for urn, outputs in run.outputs.items()]
+    return [
+        f"{urn} {name}"
+        for urn, properties, marked in places
+        for name, value in properties.items()
+        if name not in marked and any(s in text for text in texts(value) for s in secret)
+    ]
