@@ -88,7 +88,7 @@ class _Comparer:
     ) -> None:
         """Compare one property; ``up`` says that a change of any part of it replaces."""
         if new is MISSING:
-            if "default" in fact:
+            if "default" in fact and self.kind != "native":
                 new = fact["default"]
             elif fact.get("computed") or fact.get("removed") or fact.get("autoName"):
                 return
