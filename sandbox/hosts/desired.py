@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,8 +113,8 @@ def mac(seed: str) -> str:
     return ":".join(f"{byte:02x}" for byte in (0x02, 0, *digest[:4]))
 
 
-def desired(inventory: Inventory, put: Row | None = None, drop: Collection[tuple[str, str]] = ()) -> Desired:
-    """Everything that should stand, with ``put`` as it will be, without the (token, id) of ``drop``."""
+def desired(inventory: Inventory, put: Row | None = None, drop: Row | None = None) -> Desired:
+    """Everything that should stand, with ``put`` as it will be and without ``drop``."""
     tables = {token: _rows(inventory, token, put, drop) for token in _TOKENS}
     networks = {bare(row.id): row for row in tables[NETWORK]}
     groups = {bare(row.id): _group(row, tables[GROUP_RULES]) for row in tables[GROUP]}
@@ -131,11 +131,14 @@ def desired(inventory: Inventory, put: Row | None = None, drop: Collection[tuple
 _TOKENS = (SERVER, NIC, IP, GROUP, GROUP_RULES, NETWORK, IPAM_IP, USER_DATA)
 
 
-def _rows(inventory: Inventory, token: str, put: Row | None, drop: Collection[tuple[str, str]]) -> list[Row]:
+def _rows(inventory: Inventory, token: str, put: Row | None, drop: Row | None) -> list[Row]:
     rows = {row.id: row for row in inventory.all(token)}
     if put is not None and put.token == token:
         rows[put.id] = put
-    return [row for id, row in rows.items() if (token, id) not in drop]
+    if drop is not None and drop.token == token:
+        rows.pop(drop.id, None)
+    # Stacks that were only recorded share the inventory.
+    return [row for row in rows.values() if getattr(row, "real", True)]
 
 
 def _value(row: Row, name: str, default: Any = None) -> Any:

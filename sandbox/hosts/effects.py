@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sandbox import paths, process
-from sandbox.effects.protocol import Effect, Row, World
+from sandbox.effects.protocol import Effect, EffectError, Row, World
+from sandbox.errors import SandboxError
 from sandbox.hosts import desired as want
 from sandbox.hosts import firewall, instance, plumbing
 from sandbox.hosts.remote import CopyFile, CopyToRemote, LocalCommand, RemoteCommand
-
-# Deleted by this process. A row leaves the inventory only after its effect, and until then another thread's work
-# must not bring its cables back. Identifiers are never used twice.
-_leaving: set[tuple[str, str]] = set()
 
 
 def checkout(world: World) -> Path:
@@ -29,13 +27,21 @@ def log(world: World) -> Callable[[str], None]:
     return given if callable(given) else lambda line: print(line, file=sys.stderr, flush=True)
 
 
+@contextlib.contextmanager
+def worded() -> Iterator[None]:
+    """What the machine refuses is the effect's failure, not the twin's."""
+    try:
+        yield
+    except SandboxError as error:
+        raise EffectError(str(error)) from error
+
+
+@worded()
 def connect(world: World, put: Row | None = None, drop: Row | None = None) -> want.Desired:
     """Cables, routes and firewall as the inventory has it, with ``put`` and without ``drop``."""
     root = checkout(world)
     with process.lock(paths.state(root) / "hosts.lock"):
-        if drop is not None:
-            _leaving.add((drop.token, drop.id))
-        desired = want.desired(world.inventory, put, _leaving)
+        desired = want.desired(world.inventory, put, drop)
         plumbing.converge(root, desired)
         firewall.apply(desired.hosts)
     return desired
@@ -69,7 +75,8 @@ class PrivateNic(Wiring):
         host = desired.host(str(row.inputs["serverId"]))
         place = host and instance.Place(checkout(world), host.key)
         if host and place and place.made.exists():
-            instance.ensure(place, host, log(world))
+            with worded():
+                instance.ensure(place, host, log(world))
 
 
 class Server:
@@ -79,7 +86,8 @@ class Server:
         host = connect(world, put=row).host(row.id)
         if host is None:
             raise LookupError(row.id)
-        instance.ensure(instance.Place(checkout(world), host.key), host, log(world))
+        with worded():
+            instance.ensure(instance.Place(checkout(world), host.key), host, log(world))
         return {}
 
     def update(self, world: World, old: Row, new: Row) -> Mapping[str, Any]:

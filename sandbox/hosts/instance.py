@@ -79,9 +79,8 @@ def locked(place: Place) -> Iterator[None]:
 
 def ensure(place: Place, host: Host, log: Log) -> None:
     """Have the host made, mounted, configured, and running or stopped as it should be.
-    Its cables are there.
 
-       Returns once systemd runs, not once sshd answers: neither does a provider's API.
+    Its cables are there. Returns once systemd runs, not once sshd answers: neither does a provider's API.
     """
     with locked(place):
         if not place.made.exists():

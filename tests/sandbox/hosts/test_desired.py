@@ -5,6 +5,7 @@ import pytest
 from sandbox.effects.protocol import EffectError, Row
 from sandbox.hosts import desired as want
 from sandbox.hosts import firewall
+from sandbox.inventory import Record
 
 
 class Rows:
@@ -87,8 +88,16 @@ def test_an_unknown_type_is_refused_to_the_one_who_asks_and_hinders_nobody_else(
 
 def test_what_is_being_removed_is_not_wanted_and_what_is_being_changed_is_wanted_as_it_will_be():
     rows = Rows(server())
-    assert want.desired(rows, drop={(want.SERVER, "fr-par-1/s1")}).hosts == ()
+    assert want.desired(rows, drop=server()).hosts == ()
     assert want.desired(rows, put=server(type="DEV1-S")).hosts[0].memory == 2 * 2**30
+
+
+def test_what_was_only_recorded_is_not_made_real():
+    rows = [
+        Record(id=str(real), token=want.SERVER, name="web", inputs={"type": "DEV1-S"}, outputs={}, real=real)
+        for real in (True, False)
+    ]
+    assert [host.id for host in want.desired(Rows(*rows)).hosts] == ["True"]
 
 
 def group(**inputs):

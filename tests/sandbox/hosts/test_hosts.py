@@ -81,6 +81,7 @@ class Cloud:
             inputs=inputs,
             outputs=outputs or {},
             state="pending",
+            real=True,
         )
         self.inventory.put(row)
         return self._ready(row, effects.EFFECTS[token].create(self.world, row))
@@ -94,6 +95,7 @@ class Cloud:
 
     def delete(self, token, name):
         row = self.row(token, f"fr-par-1/{name}")
+        self.inventory.put(dataclasses.replace(row, state="deleting"))
         effects.EFFECTS[token].delete(self.world, row)
         self.inventory.remove(token, row.id)
 
