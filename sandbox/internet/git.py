@@ -22,7 +22,7 @@ from sandbox.internet.out import accepts
 
 HOSTS = ("github.com", "gitlab.com", "bitbucket.org", "codeberg.org")
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
-FORMAT = 1  # of the repositories made here; a higher one makes them anew
+FORMAT = 2  # of the repositories made here; a higher one makes them anew
 AUTHOR = "Fixture <fixture@berth.invalid>"
 SKIPPED = shutil.ignore_patterns("node_modules", "dist", ".git")
 
