@@ -114,8 +114,9 @@ class Session:
         leash = shutil.which("setpriv")
         if leash:  # where this process is killed, the engine is told to stop
             command = [leash, "--pdeathsig", "TERM", *command]
-        # An interrupt goes to the whole foreground group: the child decides what it means.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # An interrupt goes to the whole foreground group: the child decides what it means. A handler, not
+        # SIG_IGN, which the child would inherit: the engine stops its plugins by interrupting them.
+        before = signal.signal(signal.SIGINT, lambda *_: None)
         try:
             child = subprocess.Popen(
                 command,
