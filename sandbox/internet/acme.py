@@ -91,6 +91,8 @@ def plumb(pid: int, link: str = ACME_LINK, address: str = LETS_ENCRYPT) -> None:
         if time.monotonic() > deadline:
             raise SandboxError(f"process {pid} did not get a network of its own")
         time.sleep(0.01)
+    # The kernel takes its time to clear the namespace of one that was killed.
+    subprocess.run(["ip", "link", "delete", link], capture_output=True, check=False)
     inside = ["nsenter", f"--net={there}", "--"]
     for command in (
         ["ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(pid)],
