@@ -42,6 +42,15 @@ ssh_server() {
 
 # ---------------------------------------------------------------- packages
 
+# patiently COMMAND ...: again until it succeeds, for at most three minutes.
+patiently() {
+  local until=$((SECONDS + 180))
+  until "$@"; do
+    [[ $SECONDS -lt $until ]] || die "$* failed for three minutes"
+    sleep 3
+  done
+}
+
 packages() {
   local wanted missing=() options package
   read -ra wanted <<<"$PACKAGES"
@@ -57,13 +66,9 @@ packages() {
   # No service starts before its role has configured it.
   trap 'rm -f "$policy"' EXIT
   install -m 755 policy-rc.d "$policy"
-  dpkg --configure -a # a killed host may have left it in the middle
-  local try
-  for try in 1 2 3 4 5; do # the lock on the lists has no timeout of its own
-    apt-get update -qq -o Acquire::Retries=5 -o Acquire::Languages=none && break
-    [[ $try -lt 5 ]] || die "apt-get update failed five times"
-    sleep $((try * 4))
-  done
+  # Neither of these two waits by itself for a lock that Debian's own timers may hold on a young host.
+  patiently dpkg --configure -a # a killed host may have left it in the middle
+  patiently apt-get update -qq -o Acquire::Retries=3 -o Acquire::Languages=none
   apt-get install --fix-broken --no-install-recommends "${options[@]}" "${missing[@]}"
   rm -f "$policy"
 }
@@ -140,6 +145,7 @@ services() {
     esac
   done
   systemctl start "${units[@]}"
+  systemctl is-active --quiet "$clock" || say "the clock is the machine's: a container has none of its own"
 }
 
 say "admin user, keys and SSH"
