@@ -192,6 +192,7 @@ def adopted(resource: Mapping[str, Any], row: Record) -> dict[str, Any]:
 def session(root: Path, *, real: bool = False) -> Iterator[Session]:
     """Twins and engine for one command. ``real``: hosts and services run; needs root."""
     from sandbox.twins.cloud import Cloud
+    from sandbox.twins.log import LOG
     from sandbox.twins.server import serve
 
     world, effects = None, {}
@@ -201,6 +202,7 @@ def session(root: Path, *, real: bool = False) -> Iterator[Session]:
         from sandbox import real as machine
 
         world = machine.prepare(root)
+        world.notes["log"] = LOG
         from sandbox.effects.registry import EFFECTS
 
         effects = EFFECTS

@@ -11,9 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sandbox.effects.protocol import World
 from sandbox.errors import SandboxError
-
-COMMAND = "command:remote:Command"
 
 
 def ssh(
@@ -34,7 +33,7 @@ def ssh(
     if reasons:
         raise SandboxError(f"no host runs here: {reasons[0]}")
     world = real.prepare(root)
-    connection = _connection(world.inventory, host)
+    connection = _connection(world, host)
     with tempfile.TemporaryDirectory(dir=paths.runtime(root)) as directory:
         line = _command_line(Path(directory), connection, source or net.ADMIN, command or [])
         raise typer.Exit(subprocess.run(line, check=False).returncode)
@@ -60,24 +59,24 @@ def _command_line(
     return ["ssh", *options, f"{connection.get('user', 'root')}@{connection['host']}", *command]
 
 
-def _connection(inventory: Any, host: str) -> Mapping[str, Any]:
+def _connection(world: World, host: str) -> Mapping[str, Any]:
     """How the program itself reaches the host. Raises SandboxError when it does not, or there is none."""
     from sandbox.hosts import desired as want
+    from sandbox.hosts import remote
 
-    hosts = want.desired(inventory).hosts
-    names = {row.id: row.name for row in inventory.all(want.SERVER)}
+    hosts = want.desired(world.inventory).hosts
+    names = {row.id: row.name for row in world.inventory.all(want.SERVER)}
     found = [
         one for one in hosts if host in (names[one.id], one.hostname, *_addresses(one.addresses, one.nics))
     ]
     if len(found) != 1:
         known = ", ".join(sorted(f"{names[one.id]} ({', '.join(one.addresses)})" for one in hosts)) or "none"
         raise SandboxError(f"{'no' if not found else 'more than one'} host is {host!r}; there is: {known}")
-    addresses = set(_addresses(found[0].addresses, found[0].nics))
-    for row in inventory.all(COMMAND):
-        connection = row.inputs.get("connection") or {}
-        if connection.get("host") in addresses:
-            return dict(connection)
-    raise SandboxError(f"no command of the program connects to {host!r}, so its key is not known here")
+    for address in _addresses(found[0].addresses, found[0].nics):
+        connection = remote.login(world.root, address)
+        if connection is not None:
+            return connection
+    raise SandboxError(f"no command of the program has connected to {host!r}, so its key is not known here")
 
 
 def _addresses(public: tuple[str, ...], nics: Any) -> list[str]:

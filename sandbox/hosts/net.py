@@ -31,6 +31,8 @@ SETTINGS = {
     "net/ipv4/ip_forward": "1",
     "net/ipv6/conf/all/disable_ipv6": "1",
     "net/ipv6/conf/default/disable_ipv6": "1",
+    # A booting host is asked for its hardware address ten times a second: nobody waits a second for it.
+    "net/ipv4/neigh/default/retrans_time_ms": "100",
     "net/bridge/bridge-nf-call-iptables": "0",
     "net/bridge/bridge-nf-call-ip6tables": "0",
     "net/bridge/bridge-nf-call-arptables": "0",

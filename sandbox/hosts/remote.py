@@ -11,10 +11,12 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import asyncssh
 
@@ -63,7 +65,8 @@ class RemoteCommand:
     ) -> Mapping[str, Any]:
         if not command:
             return {name: before.get(name) or "" for name in ("stdout", "stderr")}
-        return asyncio.run(_remote(row.inputs, command, before, logger(world))).outputs()
+        outcome = asyncio.run(_remote(world, row.inputs, command, before))
+        return outcome.outputs()
 
 
 class LocalCommand:
@@ -129,19 +132,48 @@ def logger(world: World) -> Log:
     return given if callable(given) else lambda _: None
 
 
+def login(state: Path, address: str) -> Mapping[str, Any] | None:
+    """The connection a command last used to reach a host, for ``sandbox ssh``. ``state`` is ``.sandbox``."""
+    try:
+        return dict(json.loads(_logins(state, address).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def _remember(world: World, connection: Mapping[str, Any]) -> None:
+    path = _logins(world.root, str(connection["host"]))
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    text = json.dumps(dict(connection))
+    if not path.exists() or path.read_text() != text:
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, delete=False
+        ) as new:  # made for its owner only
+            new.write(text)
+        Path(new.name).replace(path)
+
+
+def _logins(state: Path, address: str) -> Path:
+    return state / "hosts" / "logins" / quote(address, safe="")
+
+
 # ---------------------------------------------------------------- connection
 
 
 @contextlib.asynccontextmanager
 async def connect(given: Mapping[str, Any], log: Log) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    """Dial as often as ``dialErrorLimit`` allows, through ``proxy`` if there is one. Raises EffectError."""
-    proxy = given.get("proxy")
-    if not proxy:
-        async with await _dial(given, None, log) as connection:
+    """Dial as often as ``dialErrorLimit`` allows, through ``proxy`` if there is one.
+
+    Raises EffectError, also for a connection that breaks while it is used: only dialling is tried again.
+    """
+    async with contextlib.AsyncExitStack() as open_ones:
+        tunnel = None
+        if given.get("proxy"):
+            tunnel = await open_ones.enter_async_context(await _dial(given["proxy"], None, log))
+        connection = await open_ones.enter_async_context(await _dial(given, tunnel, log))
+        try:
             yield connection
-        return
-    async with await _dial(proxy, None, log) as tunnel, await _dial(given, tunnel, log) as connection:
-        yield connection
+        except (OSError, asyncssh.Error) as error:
+            raise EffectError(f"ssh: {error}") from None
 
 
 async def _dial(
@@ -218,10 +250,13 @@ def _worded(error: Exception, given: Mapping[str, Any]) -> str:
 # ---------------------------------------------------------------- running
 
 
-async def _remote(inputs: Mapping[str, Any], command: str, before: Mapping[str, Any], log: Log) -> Outcome:
-    outcome = Outcome()
+async def _remote(
+    world: World, inputs: Mapping[str, Any], command: str, before: Mapping[str, Any]
+) -> Outcome:
+    outcome, log = Outcome(), logger(world)
     environment = {name: str(value) for name, value in (inputs.get("environment") or {}).items()}
     async with connect(inputs["connection"], log) as ssh:
+        _remember(world, inputs["connection"])
         await _settable(ssh, environment)
         process = await ssh.create_process(
             command, env={**environment, **_previous(inputs, before)}, encoding=None

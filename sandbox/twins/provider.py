@@ -13,6 +13,7 @@ from sandbox.twins import tables
 from sandbox.twins.check import CallError, Checked, Checker, check, check_provider
 from sandbox.twins.cloud import Cloud, CloudError, split_urn
 from sandbox.twins.diff import Difference, diff
+from sandbox.twins.log import LOG
 from sandbox.twins.tables import Resource, Table
 from sandbox.twins.wire import Props, decode, encode, has_unknown
 
@@ -37,12 +38,14 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     # ------------------------------------------------------------ the plugin itself
 
     def Handshake(self, request: Any, context: Any) -> Any:
+        LOG.attach(request.engine_address)
         return provider_pb2.ProviderHandshakeResponse(accept_secrets=True)
 
     def GetPluginInfo(self, request: Any, context: Any) -> Any:
         return plugin_pb2.PluginInfo(version=self.table.version)
 
     def Attach(self, request: Any, context: Any) -> Any:
+        LOG.attach(request.address)
         return empty_pb2.Empty()
 
     def Cancel(self, request: Any, context: Any) -> Any:
@@ -100,6 +103,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             lambda: self.cloud.create(
                 resource, request.urn, inputs, secrets, self._of(context), request.preview
             ),
+            request.urn,
         )
         return provider_pb2.CreateResponse(id=made.id, properties=encode(made.outputs, made.secrets))
 
@@ -121,6 +125,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
                 self._of(context),
                 request.preview,
             ),
+            request.urn,
         )
         return provider_pb2.UpdateResponse(properties=encode(made.outputs, made.secrets))
 
@@ -129,7 +134,9 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         outputs, _ = decode(request.properties)
         inputs, _ = decode(request.old_inputs)
         self._call(
-            context, lambda: self.cloud.delete(resource, request.urn, request.id, inputs or outputs, outputs)
+            context,
+            lambda: self.cloud.delete(resource, request.urn, request.id, inputs or outputs, outputs),
+            request.urn,
         )
         return empty_pb2.Empty()
 
@@ -209,9 +216,10 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     @staticmethod
-    def _call(context: Any, action: Callable[[], Any]) -> Any:
+    def _call(context: Any, action: Callable[[], Any], urn: str = "") -> Any:
         try:
-            return action()
+            with LOG.of(urn):
+                return action()
         except CloudError as error:
             context.abort(grpc.StatusCode.UNKNOWN, str(error))
 

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ import asyncssh
 import pytest
 import yaml
 
-from sandbox import paths, real
+from sandbox import paths, process, real
 from sandbox.effects.protocol import EffectError
 from sandbox.hosts import desired as want
 from sandbox.hosts import effects, instance, net
@@ -419,6 +420,25 @@ def test_the_environment_needs_the_server_s_consent(cloud):
 def test_through_a_jump_host_into_the_private_network(cloud):
     inside = connection(PRIVATE_B, proxy=connection(A))
     assert cloud.run("hostname", connection=inside) == "b"
+
+
+def sandbox_ssh(cloud, *words):
+    """``sandbox ssh`` as somebody types it: outside the namespace."""
+    command = [*process.outside(), sys.executable, "-m", "sandbox", "ssh", *words]
+    environment = {**os.environ, "BERTH_ROOT": str(cloud.root)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_ssh_as_the_operator_with_the_program_s_keys(cloud):
+    assert cloud.run("true") == ""  # some command of the program has been there
+    for name in ("a", A):
+        done = sandbox_ssh(cloud, name, "whoami; echo $SSH_CONNECTION; exit 7")
+        assert (done.returncode, done.stdout.split()[:2]) == (7, ["ops", net.ADMIN])
+    stranger = sandbox_ssh(cloud, "--from", "203.0.113.1", "a", "true")
+    assert stranger.returncode == 255
+    nobody = sandbox_ssh(cloud, "nix", "true")
+    assert nobody.returncode == 1
+    assert "no host is 'nix'; there is: a (198.18.16.1)" in nobody.stderr
 
 
 def test_a_file_is_copied(cloud):
