@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 FIRST_RETRY = 120  # seconds; doubled by each failure in a row
 LAST_RETRY = 3600  # Let's Encrypt allows five failed validations of a name in an hour
@@ -47,6 +48,7 @@ class Host:
         self.links = root / "etc/berth/tls"
         self.self_signed = root / "var/lib/berth/self-signed"
         self.certbot = root / "etc/letsencrypt"
+        self.log = root / "var/log/letsencrypt/letsencrypt.log"
         config = json.loads(self.config_path.read_text())
         self.email: str = config["email"]
         self.directory: str = config["directory"]
@@ -142,7 +144,31 @@ class Host:
         options += ["--key-type", "ecdsa"]
         if self.issued(name):  # of another authority
             options.append("--force-renewal")
-        return certbot("certonly", *options)
+        return self.ask("certonly", *options)
+
+    def ask(self, *arguments: str) -> str:
+        """certbot's verdict; of a second try with a new account where the authority has forgotten ours."""
+        reason = certbot(*arguments)
+        if reason and self.forgotten():
+            self.register()
+            reason = certbot(*arguments)
+        return reason
+
+    def forgotten(self) -> bool:
+        """Whether certbot's last run was told so: RFC 8555 has a word for it, certbot 2.1 only logs it."""
+        with contextlib.suppress(FileNotFoundError):
+            return "urn:ietf:params:acme:error:accountDoesNotExist" in self.log.read_text(errors="replace")
+        return False
+
+    def register(self) -> None:
+        """A new account at the configured authority; renewals that name the old one take the new one."""
+        shutil.rmtree(self.certbot / "accounts" / urlsplit(self.directory).netloc, ignore_errors=True)
+        for settings in (self.certbot / "renewal").glob("*.conf"):
+            text = settings.read_text()
+            if self.directory in text:
+                settings.write_text(re.sub(r"(?m)^account\s*=.*\n", "", text))
+        who = ["--server", self.directory, "--email", self.email, "--agree-tos", "--no-eff-email"]
+        certbot("register", *who)
 
 
 def certbot(*arguments: str) -> str:
@@ -271,7 +297,7 @@ def renew(host: Host, name: str) -> int:
         print(f"{name} is no name of this host: {', '.join(host.names)}", file=sys.stderr)
         return 2
     if host.issued(name):
-        reason = certbot("renew", "--cert-name", name, "--force-renewal", "--no-random-sleep-on-renew")
+        reason = host.ask("renew", "--cert-name", name, "--force-renewal", "--no-random-sleep-on-renew")
     else:
         reason = host.issue(name)
     if reason:

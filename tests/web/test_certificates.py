@@ -25,6 +25,16 @@ root = Path(os.environ["FAKE_ROOT"])
 arguments = sys.argv[1:]
 with (root / "calls").open("a") as calls:
     calls.write(json.dumps(["certbot", *arguments]) + "\\n")
+forgotten = root / "forgotten"
+if arguments[0] == "register":
+    forgotten.unlink()
+    sys.exit(0)
+if forgotten.exists():
+    log = root / "var/log/letsencrypt/letsencrypt.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("acme.messages.Error: urn:ietf:params:acme:error:accountDoesNotExist :: No such account")
+    print("AttributeError: can't set attribute", file=sys.stderr)
+    sys.exit(1)
 name = arguments[arguments.index("--cert-name") + 1]
 live = root / "etc/letsencrypt/live" / name
 if arguments[0] == "delete":
@@ -302,3 +312,25 @@ def test_it_runs_as_the_program_it_is_installed_as() -> None:
     )
     assert done.returncode == 1
     assert "etc/berth/certificates.json" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["issue"], ["renew", "--force", "scell.io"]])
+def test_an_account_the_authority_has_forgotten_is_registered_anew(host: Host, command: list[str]) -> None:
+    host.configure(["scell.io"])
+    if command[0] == "renew":
+        host.run("issue")
+    account = host.root / "etc/letsencrypt/accounts/acme.scell.io/directory/abc"
+    account.mkdir(parents=True)
+    renewal = host.root / "etc/letsencrypt/renewal"
+    renewal.mkdir(parents=True, exist_ok=True)
+    (renewal / "old.conf").write_text(f"account = abc\nserver = {DIRECTORY}\n")
+    (renewal / "foreign.conf").write_text("account = xyz\nserver = https://other.scell.io/directory\n")
+    (host.root / "forgotten").touch()
+    assert host.run(*command) == 0
+    assert not account.exists()
+    assert (renewal / "old.conf").read_text() == f"server = {DIRECTORY}\n"
+    assert "account = xyz" in (renewal / "foreign.conf").read_text()
+    verbs = [call[1] for call in host.calls if call[0] == "certbot"]
+    verb = {"issue": "certonly", "renew": "renew"}[command[0]]
+    assert verbs[-3:] == [verb, "register", verb]
+    assert host.run("status") == 0
