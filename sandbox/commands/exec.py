@@ -39,5 +39,10 @@ def exec_(
             "PULUMI_STACK": stack,
             "PATH": os.pathsep.join([str(engine.SHIM), session.environment["PATH"]]),
         }
+        if real:
+            from sandbox import internet
+
+            environment |= internet.environment(root)
+            command = [*internet.inside(root), *command]
         code = session.run(command, environment)
     raise typer.Exit(code if code >= 0 else 128 - code)
