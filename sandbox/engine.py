@@ -111,6 +111,9 @@ class Session:
 
     def run(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
         """Run any command in the checkout with this terminal; its exit code."""
+        environment = dict(environment or self.environment)
+        if shutil.which(command[0], path=environment["PATH"]) is None:
+            raise SandboxError(f"{command[0]}: command not found", 127)
         leash = shutil.which("setpriv")
         if leash:  # where this process is killed, the engine is told to stop
             command = [leash, "--pdeathsig", "TERM", *command]
@@ -118,14 +121,7 @@ class Session:
         # SIG_IGN, which the child would inherit: the engine stops its plugins by interrupting them.
         before = signal.signal(signal.SIGINT, lambda *_: None)
         try:
-            child = subprocess.Popen(
-                command,
-                cwd=self.root,
-                env=dict(environment or self.environment),
-            )
-            return child.wait()
-        except FileNotFoundError as error:
-            raise SandboxError(f"{error.filename}: command not found", 127) from error
+            return subprocess.Popen(command, cwd=self.root, env=environment).wait()
         finally:
             signal.signal(signal.SIGINT, before)
 

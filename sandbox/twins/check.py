@@ -247,48 +247,57 @@ class Checker:
     # ------------------------------------------------------------ rules over several properties
 
     def _groups(self, inputs: Props) -> None:
+        """Rules that name properties by their path from the root; inside a list they hold in each element."""
         for name, fact in _walk(self.table, self.facts):
-            attribute = _upstream_path(self.table, self.facts, name)
-            here = _at(inputs, name)
+            parent, _, leaf = name.rpartition(".")
             self.top = name.partition(".")[0]
-            if here is not None and not _empty(here):
-                for other in fact.get("conflictsWith", ()):
-                    there = _at(inputs, other)
-                    if there is not None and not _empty(there):
-                        self._fail(
-                            f'Conflicting configuration arguments. "{attribute}": conflicts with '
-                            f"{_upstream_path(self.table, self.facts, other)}"
-                        )
-                needed = fact.get("requiredWith", ())
-                if any(_at(inputs, other) is None for other in needed):
-                    names = ",".join(sorted({attribute, *self._names(needed)}))
-                    text = f'"{attribute}": all of `{names}` must be specified'
-                    self._fail(f"Missing required argument. {text}")
-            for key, least, most in (("exactlyOneOf", 1, 1), ("atLeastOneOf", 1, None)):
-                if key in fact:
-                    self._count(inputs, attribute, sorted({name, *fact[key]}), least, most)
-            if "atLeastOneTrue" in fact and here is not None:
-                group = fact["atLeastOneTrue"]
-                values = [inputs.get(other, self.facts[other].get("default", True)) for other in group]
-                if not any(isinstance(value, Unknown) or value for value in values):
-                    self._fail(
-                        "Invalid Attribute Combination. At least one attribute out of "
-                        f"[{','.join(self._names(group))}] must be specified as true"
-                    )
+            for near in _each(inputs, parent):
+                look = _Look(inputs, near, f"{parent}." if parent else "")
+                self._group(name, fact, near.get(leaf), look)
         self._conditions(inputs, self.facts)
+
+    def _group(self, name: str, fact: Fact, here: Any, look: _Look) -> None:
+        attribute = _upstream_path(self.table, self.facts, name)
+        if here is not None and not _empty(here):
+            for other in fact.get("conflictsWith", ()):
+                there = look.at(other)
+                if there is not None and not _empty(there):
+                    against = _upstream_path(self.table, self.facts, other)
+                    self._fail(
+                        f'Conflicting configuration arguments. "{attribute}": conflicts with {against}'
+                    )
+            needed = fact.get("requiredWith", ())
+            if any(look.at(other) is None for other in needed):
+                names = ",".join(sorted({attribute, *self._names(needed)}))
+                text = f'"{attribute}": all of `{names}` must be specified'
+                self._fail(f"Missing required argument. {text}")
+        for key, most in (("exactlyOneOf", 1), ("atLeastOneOf", None)):
+            if key in fact:
+                self._count(attribute, sorted({name, *fact[key]}), most, look)
+        if "atLeastOneTrue" in fact and here is not None:
+            group = fact["atLeastOneTrue"]
+            values = [
+                self.facts[other].get("default", True) if (v := look.at(other)) is None else v
+                for other in group
+            ]
+            if not any(isinstance(value, Unknown) or value for value in values):
+                self._fail(
+                    "Invalid Attribute Combination. At least one attribute out of "
+                    f"[{','.join(self._names(group))}] must be specified as true"
+                )
 
     def exactly_one(self, inputs: Props, groups: Sequence[Sequence[str]]) -> None:
         """The groups a whole resource declares."""
         for group in groups:
             self.top = group[0]
-            self._count(inputs, self._names(group)[0], list(group), 1, 1)
+            self._count(self._names(group)[0], list(group), 1, _Look(inputs, inputs, ""))
 
-    def _count(self, inputs: Props, attribute: str, group: list[str], least: int, most: int | None) -> None:
-        values = {other: _at(inputs, other) for other in group}
+    def _count(self, attribute: str, group: list[str], most: int | None, look: _Look) -> None:
+        values = {other: look.at(other) for other in group}
         given = [other for other, value in values.items() if value is not None and not _empty(value)]
         unknown = any(isinstance(values[other], Unknown) for other in given)
         names = ",".join(self._names(group))
-        if len(given) < least:
+        if not given:
             self._fail(f'Missing required argument. "{attribute}": one of `{names}` must be specified')
         elif most is not None and len(given) > most and not unknown:
             self._fail(
@@ -409,6 +418,33 @@ def _at(values: Any, path: str) -> Any:
     if not isinstance(values, Mapping) or head not in values:
         return None
     return _at(values[head], rest) if rest else values[head]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Finds a property by its path from the root, starting in the element a rule is judged for."""
+
+    root: Props
+    near: Mapping[str, Any]
+    prefix: str
+
+    def at(self, path: str) -> Any:
+        if self.prefix and path.startswith(self.prefix):
+            return _at(self.near, path[len(self.prefix) :])
+        return _at(self.root, path)
+
+
+def _each(values: Any, path: str) -> Iterator[Mapping[str, Any]]:
+    """Every object at a path; lists are walked through, what is unknown is left out."""
+    if isinstance(values, list):
+        for item in values:
+            yield from _each(item, path)
+    elif isinstance(values, Mapping):
+        if not path:
+            yield values
+            return
+        head, _, rest = path.partition(".")
+        yield from _each(values.get(head), rest)
 
 
 GROUP_KEYS = ("conflictsWith", "requiredWith", "exactlyOneOf", "atLeastOneOf", "atLeastOneTrue")

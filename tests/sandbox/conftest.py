@@ -86,8 +86,13 @@ class Lab:
         file = ("--config-file", str(self.inside.config_file(self.stack))) if config else ()
         done = subprocess.run(
             [str(self.inside.tools.pulumi), *arguments, "--stack", self.stack, *file, "--non-interactive"],
-            cwd=self.root, env=self.inside.environment, capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
+            cwd=self.root,
+            env=self.inside.environment,
+            timeout=120,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         return Done(done.returncode, done.stdout + done.stderr)
 
     def up(self, *arguments: str) -> Done:
@@ -117,8 +122,13 @@ class Lab:
         """``python -m sandbox`` as a person would call it."""
         done = subprocess.run(
             [*user, sys.executable, "-m", "sandbox", *arguments],
-            cwd=REPOSITORY, env=self.environment(), capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
+            cwd=REPOSITORY,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
         return Done(done.returncode, done.stdout + done.stderr)
 
     def environment(self) -> dict[str, str]:

@@ -40,9 +40,13 @@ class Twin:
         return f"urn:pulumi:{stack}::p::{token}::{name}"
 
     def check(
-        self, token: str, news: Mapping[str, Any], olds: Mapping[str, Any] | None = None, name: str = "it",
+        self,
+        token: str,
+        news: Mapping[str, Any],
+        olds: Mapping[str, Any] | None = None,
+        name: str = "it",
         secrets: tuple[str, ...] = (),
-    ) -> Checked:  # fmt: skip
+    ) -> Checked:
         self.seed += 1
         return check(self.resource(token), name, news, olds or {}, self.seed.to_bytes(4, "big"), secrets)
 
@@ -55,9 +59,15 @@ class Twin:
         return found.inputs
 
     def create(
-        self, token: str, news: Mapping[str, Any], name: str = "it", *, preview: bool = False, stack: str = "dev",
+        self,
+        token: str,
+        news: Mapping[str, Any],
+        name: str = "it",
+        *,
+        preview: bool = False,
+        stack: str = "dev",
         secrets: tuple[str, ...] = (),
-    ) -> Made:  # fmt: skip
+    ) -> Made:
         inputs = self.inputs(token, news, name)
         resource, urn = self.resource(token), self.urn(token, name, stack)
         return self.cloud.create(resource, urn, inputs, secrets, self.settings, preview)
@@ -67,7 +77,15 @@ class Twin:
     ) -> Made:
         inputs = self.inputs(token, news, name)
         return self.cloud.update(
-            self.resource(token), self.urn(token, name), made.id, {}, made.outputs, inputs, (), self.settings, preview
+            self.resource(token),
+            self.urn(token, name),
+            made.id,
+            {},
+            made.outputs,
+            inputs,
+            (),
+            self.settings,
+            preview,
         )
 
     def delete(self, token: str, made: Made, name: str = "it", stack: str = "dev") -> None:

@@ -23,27 +23,59 @@ CALL = {"connection": {"host": "h"}, "create": "one"}
         (SERVER, VM, {**VM, "tags": ["a"]}, ["tags"], []),
         (SERVER, {**VM, "tags": ["a", "b"]}, {**VM, "tags": ["a"]}, ["tags[1]"], []),
         (SERVER, VM, {**VM, "type": "DEV1-M"}, ["type"], []),
-        (SERVER, {**VM, "replaceOnTypeChange": True}, {**VM, "replaceOnTypeChange": True, "type": "DEV1-M"}, ["type"], ["type"]),
+        (
+            SERVER,
+            {**VM, "replaceOnTypeChange": True},
+            {**VM, "replaceOnTypeChange": True, "type": "DEV1-M"},
+            ["type"],
+            ["type"],
+        ),
         (SERVER, VM, {**VM, "image": "debian_trixie"}, ["image"], ["image"]),
         (SERVER, VM, {**VM, "zone": "fr-par-2"}, ["zone"], ["zone"]),
-        (SERVER, {**VM, "rootVolume": {"sizeInGb": 20, "volumeType": "sbs_volume"}},
-         {**VM, "rootVolume": {"sizeInGb": 30, "volumeType": "sbs_volume"}}, ["rootVolume.sizeInGb"], []),
-        (SERVER, {**VM, "rootVolume": {"sizeInGb": 10, "volumeType": "l_ssd"}},
-         {**VM, "rootVolume": {"sizeInGb": 20, "volumeType": "l_ssd"}}, ["rootVolume.sizeInGb"], ["rootVolume"]),
-        (GROUP, {"inboundRules": [{"action": "accept", "port": 22}]}, {"inboundRules": [{"action": "accept", "port": 23}]},
-         ["inboundRules[0].port"], []),
+        (
+            SERVER,
+            {**VM, "rootVolume": {"sizeInGb": 20, "volumeType": "sbs_volume"}},
+            {**VM, "rootVolume": {"sizeInGb": 30, "volumeType": "sbs_volume"}},
+            ["rootVolume.sizeInGb"],
+            [],
+        ),
+        (
+            SERVER,
+            {**VM, "rootVolume": {"sizeInGb": 10, "volumeType": "l_ssd"}},
+            {**VM, "rootVolume": {"sizeInGb": 20, "volumeType": "l_ssd"}},
+            ["rootVolume.sizeInGb"],
+            ["rootVolume"],
+        ),
+        (
+            GROUP,
+            {"inboundRules": [{"action": "accept", "port": 22}]},
+            {"inboundRules": [{"action": "accept", "port": 23}]},
+            ["inboundRules[0].port"],
+            [],
+        ),
         (RECORD, A, {**A, "data": "198.18.0.2"}, ["data"], []),
         (RECORD, A, {**A, "name": "api"}, ["name"], ["name"]),
-        (NETWORK, {"ipv4Subnet": {"subnet": "10.0.0.0/24"}}, {"ipv4Subnet": {"subnet": "10.0.1.0/24"}},
-         ["ipv4Subnet.subnet"], ["ipv4Subnet"]),
+        (
+            NETWORK,
+            {"ipv4Subnet": {"subnet": "10.0.0.0/24"}},
+            {"ipv4Subnet": {"subnet": "10.0.1.0/24"}},
+            ["ipv4Subnet.subnet"],
+            ["ipv4Subnet"],
+        ),
         (PASSWORD, {"length": 8}, {"length": 9}, ["length"], ["length"]),
-        (PASSWORD, {"length": 8, "keepers": {"a": "1"}}, {"length": 8, "keepers": {"a": "2"}}, ["keepers.a"], ["keepers"]),
+        (
+            PASSWORD,
+            {"length": 8, "keepers": {"a": "1"}},
+            {"length": 8, "keepers": {"a": "2"}},
+            ["keepers.a"],
+            ["keepers"],
+        ),
         (COMMAND, CALL, {**CALL, "create": "two"}, ["create"], []),
         (COMMAND, CALL, {**CALL, "connection": {"host": "g"}}, ["connection.host"], []),
         (COMMAND, {**CALL, "triggers": [1]}, {**CALL, "triggers": [2]}, ["triggers[0]"], ["triggers"]),
         (COMMAND, CALL, {**CALL, "stdin": ""}, ["stdin"], []),
     ],
-)  # fmt: skip
+)
 def test_changes(twin, token, old, new, changed, replaced):
     found = twin.diff(token, old, new)
     assert [change.path for change in found.changes] == changed
@@ -98,4 +130,6 @@ def test_a_write_only_value_alone_is_no_difference(twin):
     token = "scaleway:databases/instance:Instance"
     old = {"nodeType": "db-dev-s", "passwordWo": "a", "passwordWoVersion": 1}
     assert twin.diff(token, old, {**old, "passwordWo": "b"}).changes == ()
-    assert twin.diff(token, old, {**old, "passwordWo": "b", "passwordWoVersion": 2}).diffs == ["passwordWoVersion"]
+    assert twin.diff(token, old, {**old, "passwordWo": "b", "passwordWoVersion": 2}).diffs == [
+        "passwordWoVersion"
+    ]

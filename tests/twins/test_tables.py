@@ -49,7 +49,7 @@ def test_an_old_type_name_leads_to_the_same_facts():
 
 
 def test_a_provider_without_a_table_is_named_with_those_there_are():
-    with pytest.raises(KeyError, match="'aws'.*scaleway"):
+    with pytest.raises(KeyError, match=r"'aws'.*scaleway"):
         tables.load("aws")
 
 

@@ -246,12 +246,14 @@ def _server(context: Context) -> None:
     out["privateNetworks"] = [
         {
             **network,
-            "pnicId": network.get("pnicId") or new_uuid(),
+            "pnicId": held.get("pnicId") or new_uuid(),
             "macAddress": mac(private_address(context, network["pnId"], plain(network["pnId"]))),
             "status": "available",
             "zone": zone(context),
         }
-        for network in want.get("privateNetworks") or ()
+        for network, held in zip(
+            want.get("privateNetworks") or (), out.get("privateNetworks") or (), strict=True
+        )
     ]
     out["privateIps"] = [
         _private(context, private_address(context, network["pnId"], plain(network["pnId"])))

@@ -15,14 +15,17 @@ vm = instance.Server("vm", type="DEV1-S", image=IMAGE, ip_ids=[ip.id], security_
 nic = instance.PrivateNic("nic", server_id=vm.id, private_network_id=net.id)
 pulumi.export("public", vm.public_ips[0].address)
 pulumi.export("private", nic.private_ips[0].address)
-run = command.remote.Command("run", connection={"host": ip.address}, create="hostname", stdin=pulumi.Output.secret("s3cr3t"))
+secret = pulumi.Output.secret("s3cr3t")
+run = command.remote.Command("run", connection={"host": ip.address}, create="hostname", stdin=secret)
 pulumi.export("stdout", run.stdout)
 """
 
 
 def known(text):
     """What the program printed as known: name -> value."""
-    lines = (line.strip().partition("KNOWN ")[2].partition(" ") for line in text.splitlines() if "KNOWN" in line)
+    lines = (
+        line.strip().partition("KNOWN ")[2].partition(" ") for line in text.splitlines() if "KNOWN" in line
+    )
     return {name: value for name, _, value in lines}
 
 
@@ -56,7 +59,9 @@ def test_a_host_comes_up_and_a_second_time_nothing_changes(lab):
     # The reserved address can only be on one host: the cloud says so, and nothing is lost.
     refused.bad("already attached to server")
     assert [row.id for row in lab.rows("Server")] == [first]
-    lab.program(host("debian_trixie", ["web"]).replace("tags=TAGS)", "tags=TAGS, opts=O(delete_before_replace=True))"))
+    lab.program(
+        host("debian_trixie", ["web"]).replace("tags=TAGS)", "tags=TAGS, opts=O(delete_before_replace=True))")
+    )
     lab.up().good()
     assert lab.rows("Server")[0].id != first
     done = lab.events()[before:]
@@ -71,7 +76,9 @@ def test_a_host_comes_up_and_a_second_time_nothing_changes(lab):
 def test_a_made_up_name_is_created_first_an_explicit_one_deleted_first(lab):
     lab.use("names")
     text = 'instance.Server("{0}", type="DEV1-S", image={1!r}, name={2!r})\n'
-    lab.program(text.format("auto", "debian_bookworm", None) + text.format("named", "debian_bookworm", "mine"))
+    lab.program(
+        text.format("auto", "debian_bookworm", None) + text.format("named", "debian_bookworm", "mine")
+    )
     lab.up().good()
     lab.program(text.format("auto", "debian_trixie", None) + text.format("named", "debian_trixie", "mine"))
     before = len(lab.events())
@@ -84,11 +91,15 @@ def test_a_made_up_name_is_created_first_an_explicit_one_deleted_first(lab):
 
 def test_drift_is_seen_and_mended(lab):
     lab.use("drift")
-    lab.program('g = instance.SecurityGroup("g", inbound_default_policy="drop", tags=["a"])\ni = instance.Ip("i")')
+    lab.program(
+        'g = instance.SecurityGroup("g", inbound_default_policy="drop", tags=["a"])\ni = instance.Ip("i")'
+    )
     lab.up().good()
     group, ip = lab.rows("SecurityGroup")[0], lab.rows("Ip")[0]
     with lab.inventory() as store:  # somebody at the console
-        store.put(type(group)(**{**vars(group), "outputs": {**group.outputs, "inboundDefaultPolicy": "accept"}}))
+        store.put(
+            type(group)(**{**vars(group), "outputs": {**group.outputs, "inboundDefaultPolicy": "accept"}})
+        )
         store.remove(ip.token, ip.id, None)
     seen = lab.pulumi("refresh", "--yes").good()
     assert "1 deleted" in seen.text
@@ -124,7 +135,8 @@ def test_secrets_never_show(lab):
         plain = "hunter2-planted"
         secret = pulumi.Output.secret(plain)
         db = databases.Instance("db", node_type="db-dev-s", engine="PostgreSQL-15", password=secret)
-        vm = instance.Server("vm", type="DEV1-S", image="debian_bookworm", cloud_init=secret, user_data={"a": secret})
+        vm = instance.Server("vm", type="DEV1-S", image="debian_bookworm", cloud_init=secret,
+            user_data={"a": secret})
         run = command.remote.Command("run", connection={"host": "h", "password": secret}, create="true",
             stdin=secret, environment={"X": secret})
         made = random.RandomPassword("made", length=32)
@@ -135,10 +147,18 @@ def test_secrets_never_show(lab):
         pulumi.export("key", key.private_key_openssh)
         pulumi.export("token", token)
     """)
-    seen = [lab.preview("--json").good().text, lab.up("--diff").good().text, lab.preview("--json", "--diff").good().text]
+    seen = [
+        lab.preview("--json").good().text,
+        lab.up("--diff").good().text,
+        lab.preview("--json", "--diff").good().text,
+    ]
     made = lab.outputs()
     seen.append(json.dumps(lab.export()))
-    seen += [path.read_text(errors="replace") for path in (lab.state_directory / "state").rglob("*") if path.is_file()]
+    seen += [
+        path.read_text(errors="replace")
+        for path in (lab.state_directory / "state").rglob("*")
+        if path.is_file()
+    ]
     seen += [path.read_text(errors="replace") for path in (lab.state_directory / "home").rglob("*.log")]
     everything = "\n".join(seen)
     key_body = made["key"].splitlines()[2]
@@ -165,15 +185,22 @@ def test_what_is_not_known_yet_stays_unknown_in_a_preview(lab):
     before = lab.preview().good().text
     assert set(known(before)) == {"zone"}
     after = lab.up().good().text
-    assert known(after) == {"ip": "172.16.0.2", "port": "5432", "fqdn": "db.example.org", "out": "", "zone": "example.org"}
+    assert known(after) == {
+        "ip": "172.16.0.2",
+        "port": "5432",
+        "fqdn": "db.example.org",
+        "out": "",
+        "zone": "example.org",
+    }
     lab.destroy().good()
 
 
 def test_a_command_that_will_run_again_has_an_unknown_output(lab):
     lab.use("chain")
     text = """
-        a = command.remote.Command("a", connection={{"host": "h"}}, create="prepare {0}", update="prepare {0}")
-        b = command.remote.Command("b", connection={{"host": "h"}}, create=a.stdout.apply(lambda s: "switch " + s))
+        on = {{"host": "h"}}
+        a = command.remote.Command("a", connection=on, create="prepare {0}", update="prepare {0}")
+        b = command.remote.Command("b", connection=on, create=a.stdout.apply(lambda s: "switch " + s))
     """
     lab.program(text.format("v1"))
     lab.up().good()
@@ -190,7 +217,8 @@ def test_explicit_providers_have_settings_of_their_own(lab):
     lab.use("providers")
     lab.program("""
         import pulumiverse_scaleway as scaleway
-        ams = scaleway.Provider("ams", region="nl-ams", zone="nl-ams-1", project_id="22222222-2222-4222-8222-222222222222")
+        ams = scaleway.Provider("ams", region="nl-ams", zone="nl-ams-1",
+            project_id="22222222-2222-4222-8222-222222222222")
         instance.Ip("here")
         instance.Ip("there", opts=O(provider=ams))
     """)
@@ -219,7 +247,8 @@ def test_a_refusal_reads_like_the_plugins_and_names_the_resource(lab):
         instance.Server("s", type="DEV1-S")
     """)
     lab.up("--continue-on-error").bad(
-        "scaleway:instance/securityGroup:SecurityGroup resource 'g' has a problem: expected inbound_default_policy "
+        "scaleway:instance/securityGroup:SecurityGroup resource 'g' has a problem: expected "
+        "inbound_default_policy "
         'to be one of ["accept" "drop"], got deny. Examine values at \'g.inboundDefaultPolicy\'.',
         "one of `image,root_volume.0.volume_id` must be specified",
     )
@@ -233,7 +262,9 @@ def test_a_type_or_provider_without_a_twin_is_named(lab, tmp_path):
                 super().__init__("scaleway:instance/nope:Nope", "n", {})
         Nope()
     """)
-    lab.preview().bad("no twin of resource type scaleway:instance/nope:Nope", "tables for command, random, scaleway, tls")
+    lab.preview().bad(
+        "no twin of resource type scaleway:instance/nope:Nope", "tables for command, random, scaleway, tls"
+    )
 
 
 @pytest.mark.parametrize(
