@@ -108,13 +108,13 @@ class Checkout:
         assert (done.returncode == 0) is ok, done.stdout + done.stderr
         return done.stdout
 
-    def open_from(self, source: str, port: int) -> bool:
+    def open_from(self, source: str, port: int, address: str = "") -> bool:
         """Whether the public address answers on ``port`` to somebody at ``source``."""
         probe = (
             "import socket, sys; s = socket.socket(); s.settimeout(2); s.bind((sys.argv[1], 0)); "
             "s.connect((sys.argv[2], int(sys.argv[3])))"
         )
-        line = [sys.executable, "-c", probe, source, self.address, str(port)]
+        line = [sys.executable, "-c", probe, source, address or self.address, str(port)]
         done = subprocess.run(net.nsenter(paths.netns(self.root), line), capture_output=True, check=False)
         return done.returncode == 0
 
@@ -240,7 +240,9 @@ def test_a_replaced_host_is_the_same_site_on_another_debian(site: Checkout) -> N
 
 
 def test_destroy_leaves_nothing(site: Checkout) -> None:
+    address = site.address
+    assert site.open_from(STRANGER, 443, address)
     site.sandbox("destroy")
     assert site.exported() == {}
-    hosts = paths.state(site.root) / "hosts"
-    assert [path.name for path in hosts.glob("*")] == []
+    assert not site.open_from(STRANGER, 443, address)
+    assert list((paths.state(site.root) / "hosts").glob("*/rootfs")) == []
