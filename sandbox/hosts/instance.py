@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sandbox import paths, process
 from sandbox.effects.protocol import EffectError
+from sandbox.errors import SandboxError
 from sandbox.hosts import images, net, plumbing
 from sandbox.hosts.desired import Host
 from sandbox.internet.certs import ca_certificate
@@ -198,8 +199,6 @@ def _config(place: Place, host: Host) -> bool:
             f"lxc.cgroup.memory.limit_in_bytes = {host.memory}",
             f"lxc.cgroup.cpu.cfs_period_us = {PERIOD}",
             f"lxc.cgroup.cpu.cfs_quota_us = {int(host.cpus * PERIOD)}",
-            # Stay below what limits this very command, where a container or a session does.
-            "lxc.cgroup.relative = 1",
         ]
     else:
         limits = [
@@ -345,18 +344,19 @@ def _sweep(place: Place) -> None:
 
     lxc would otherwise count up new names, and two would run on one tree.
     """
-    groups = [Path(path) for path, _, _ in os.walk(CGROUPS) if f".{place.name}" in path]
-    for group in groups:
-        with contextlib.suppress(OSError):
-            for pid in (group / "cgroup.procs").read_text().split():
-                os.kill(int(pid), signal.SIGKILL)
     deadline = time.monotonic() + 5
-    for group in sorted(groups, key=lambda path: len(path.parts), reverse=True):
-        while group.exists() and time.monotonic() < deadline:
-            try:
+    # Until none is left: a monitor that sees its container die cleans up too, and makes groups to do so.
+    while groups := [Path(path) for path, _, _ in os.walk(CGROUPS) if f".{place.name}" in path]:
+        for group in sorted(groups, key=lambda path: "lxc.monitor." not in path.name):
+            with contextlib.suppress(OSError):
+                for pid in (group / "cgroup.procs").read_text().split():
+                    os.kill(int(pid), signal.SIGKILL)
+        for group in sorted(groups, key=lambda path: len(path.parts), reverse=True):
+            with contextlib.suppress(OSError):  # its last process is just ending
                 group.rmdir()
-            except OSError:  # its last process is just ending
-                time.sleep(0.02)
+        if time.monotonic() > deadline:
+            raise SandboxError(f"what is left of {place.name} does not end: {groups[0]}/cgroup.procs")
+        time.sleep(0.02)
 
 
 def memory(place: Place) -> int:
