@@ -32,7 +32,7 @@ lint: ## style, types, host scripts, generated files
 	$(BOOTSTRAP) venv
 	@toolchain/lint.sh
 
-down: ## destroy the stack; the sandbox stays
+down: ## destroy the stack, and with it the hosts and services that ran for it
 	$(BOOTSTRAP) venv pulumi
 	@$(RUN) -m sandbox destroy
 

@@ -102,7 +102,10 @@ def reset(root: Path) -> None:
 
 
 def status(root: Path) -> dict[str, Any]:
-    """``namespace``, ``hosts`` (name, addresses, state, bytes of memory) and the internet's own."""
+    """``namespace``, ``hosts`` (name, addresses, state, bytes of memory) and the internet's own.
+
+    Moves this thread into the namespace.
+    """
     store = inventory.open_store(paths.state(root))
     try:
         rows = {row.id: row for row in store.all(want.SERVER)}
@@ -110,6 +113,8 @@ def status(root: Path) -> dict[str, Any]:
     finally:
         store.close()
     name = paths.netns(root)
+    if net.exists(name) and not net.inside(name):
+        net.enter(name)  # only there lxc can be asked
     return {
         "namespace": name if net.exists(name) else None,
         "hosts": [_host(root, host, rows[host.id].name) for host in hosts],

@@ -16,7 +16,7 @@ from sandbox.errors import SandboxError
 
 
 def ssh(
-    host: Annotated[str, typer.Argument(help="Pulumi name, host name or address.")],
+    host: Annotated[str, typer.Argument(help="Pulumi name, host name (their beginning will do) or address.")],
     command: Annotated[
         list[str] | None, typer.Argument(help="What to run there; a shell without it.")
     ] = None,
@@ -66,8 +66,14 @@ def _connection(world: World, host: str) -> Mapping[str, Any]:
 
     hosts = want.desired(world.inventory).hosts
     names = {row.id: row.name for row in world.inventory.all(want.SERVER)}
+
+    def called(name: str) -> bool:
+        return name == host or name.startswith(f"{host}-")  # `scell` is enough for scell-server
+
     found = [
-        one for one in hosts if host in (names[one.id], one.hostname, *_addresses(one.addresses, one.nics))
+        one
+        for one in hosts
+        if host in _addresses(one.addresses, one.nics) or called(names[one.id]) or called(one.hostname)
     ]
     if len(found) != 1:
         known = ", ".join(sorted(f"{names[one.id]} ({', '.join(one.addresses)})" for one in hosts)) or "none"

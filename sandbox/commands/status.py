@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from sandbox.inventory import open_store
 from sandbox.twins.cloud import STATELESS
 
 out = Console(highlight=False, soft_wrap=True)
+MB = 2**20
 
 
 def gather() -> dict[str, Any]:
@@ -89,4 +91,23 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = F
                 f"[yellow]fault {fault['fault']}:[/] {fault['kind']} at {fault['op']} of {fault['token']}"
             )
     if report["machine"]:
-        out.print_json(json.dumps(report["machine"], default=str))
+        _machine(report["machine"])
+
+
+def _machine(machine: Mapping[str, Any]) -> None:
+    for host in machine["hosts"]:
+        addresses = ", ".join([*host["addresses"], *host["private_addresses"]])
+        memory = f"{host['memory'] // MB} of {host['memory_limit'] // MB} MB"
+        out.print(f"[bold]{host['name']}[/]  {host['state']}, {addresses}, {host['image']}, {memory}")
+    internet = machine["internet"]
+    services = ", ".join(f"{one['name']} ({one['memory'] // MB} MB)" for one in internet["services"])
+    out.print(f"[bold]services[/]  {services or 'none runs'}")
+    for issued in internet["certificates"]:
+        out.print(f"  certificate for {', '.join(issued['names'])} until {issued['expires'][:10]}")
+    for refusal in internet["refused"]:
+        out.print(
+            f"  [yellow]refused:[/] {refusal['kind']} {refusal['name']} "
+            f"[dim]asked by {refusal['client']}, {refusal['count']} times[/]"
+        )
+    for note in internet["notes"]:
+        out.print(f"  {note}")
