@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.effects.protocol import Row
+from sandbox.errors import SandboxError
 
 SCHEMA = """
 create table if not exists resources (
@@ -131,7 +132,10 @@ class Store:
             path.chmod(0o600)  # it holds secrets in the clear, like a cloud's own database would
         self._db.execute("pragma journal_mode=wal")
         self._db.execute("pragma synchronous=normal")
-        if self._db.execute("pragma user_version").fetchone()[0] != VERSION:
+        found = self._db.execute("pragma user_version").fetchone()[0]
+        if found not in (0, VERSION):
+            raise SandboxError(f"{path} is of another version of berth; `python -m sandbox reset`, then `up`")
+        if found == 0:
             with self._write():
                 for statement in SCHEMA.split(";"):
                     self._db.execute(statement)
