@@ -186,15 +186,16 @@ def adopted(resource: Mapping[str, Any], row: Record) -> dict[str, Any]:
 
 @contextmanager
 def session(root: Path, *, real: bool = False) -> Iterator[Session]:
-    """Twins and engine for one command. ``real``: hosts and services run; needs root."""
+    """Twins and engine for one command. ``real``: hosts and services run; needs root.
+
+    With the last real resource its world goes too: networks, servers, namespaces.
+    """
     from sandbox.twins.cloud import Cloud
     from sandbox.twins.log import LOG
     from sandbox.twins.server import serve
 
     world, effects = None, {}
-    if (
-        real
-    ):  # first: it moves this process into the sandbox's network, which no thread may have been left out of
+    if real:  # first of all: it moves this process into the sandbox's network, threads started later with it
         from sandbox import real as machine
 
         world = machine.prepare(root)
@@ -209,7 +210,10 @@ def session(root: Path, *, real: bool = False) -> Iterator[Session]:
         with serve(cloud, site(root)) as attached:
             yield Session(root, store, cloud, attached)
     finally:
+        empty = real and not any(row.real for row in store.every())
         store.close()
+        if empty:  # nothing real is left, or was never made: its world goes too
+            machine.reset(root)
 
 
 def site(root: Path) -> Path | None:

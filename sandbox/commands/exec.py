@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import Annotated
 
 import typer
@@ -39,6 +40,8 @@ def exec_(
             "PULUMI_STACK": stack,
             "PATH": os.pathsep.join([str(engine.SHIM), session.environment["PATH"]]),
         }
+        if shutil.which(command[0], path=environment["PATH"]) is None:
+            raise SandboxError(f"{command[0]}: command not found", 127)
         if real:
             from sandbox import internet
 
