@@ -27,6 +27,7 @@ def two_systems() -> dict[str, Any]:
     raw["systems"]["mirror"] = stackfile.read(text, "Pulumi.prod.yaml")["systems"]["scell"]
     raw["systems"]["mirror"]["network"] = {"cidr": "10.30.0.0/24"}
     raw["systems"]["mirror"]["site"] = {"name": "mirror.scell.io"}
+    raw["systems"]["mirror"]["dns"]["names"] = []
     return raw
 
 

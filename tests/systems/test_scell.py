@@ -51,6 +51,7 @@ def test_these_resources_and_no_others(tmp_path: Path) -> None:
         ("command:remote:Command", "scell-web-command"),
         ("random:index/randomId:RandomId", "scell-seal"),
         ("scaleway:domain/record:Record", "scell-apex-a"),
+        ("scaleway:domain/record:Record", "scell-api-a"),
         ("scaleway:domain/record:Record", "scell-www-a"),
         ("scaleway:domain/zone:Zone", "scell-zone"),
         ("scaleway:instance/ip:Ip", "scell-ip"),
@@ -78,7 +79,7 @@ def test_outside_only_http_and_ssh_of_the_admins(tmp_path: Path) -> None:
 
 
 def test_names_point_at_the_reserved_address(tmp_path: Path) -> None:
-    recorded = run(tmp_path, ("manage: true}", "manage: true, names: [api.scell.io]}"))
+    recorded = run(tmp_path)
     address = recorded.value["scell"]["address"]
     records = {r.inputs["name"]: r.inputs["data"] for r in recorded.of("Record")}
     assert records == {"": address, "www": address, "api": address}
