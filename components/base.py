@@ -75,9 +75,12 @@ class Component(pulumi.ComponentResource, Generic[ArgsT, OutT]):
         aliases: list[Any] = [Alias(type_=former) for former in self.former_types]
         if opts.parent is not None:  # moved under a parent later: the resource is still the same
             aliases.append(Alias(parent=pulumi.ROOT_STACK_RESOURCE))
-        super().__init__(token, name, None, ResourceOptions.merge(opts, ResourceOptions(aliases=aliases)))
+        own = ResourceOptions.merge(opts, ResourceOptions(aliases=aliases))
+        # The children wait, not the component itself: where what it waits for fails, the engine skips who
+        # waits, and the outputs of a skipped component are an error that ends the whole program.
+        self._after, own.depends_on = own.depends_on, None
+        super().__init__(token, name, None, own)
         self.name, self.scope = name, args.scope
-        self._after = opts.depends_on
         self._names: set[str] = set()
         _book().systems[args.scope.system].append(self)
         self.outputs: OutT = self.build(args)
