@@ -63,7 +63,15 @@ def main() -> None:
     try:
         app(first if first in COMMANDS else None)()
     except SandboxError as error:
-        from rich.console import Console
+        sys.exit(_say(str(error), error.code))
+    except PermissionError as error:
+        hint = "root's, from an earlier run? Run this as root, or `reset` as root first"
+        sys.exit(_say(f"{error.filename or error}: permission denied ({hint})", 1))
 
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(error.code)
+
+def _say(message: str, code: int) -> int:
+    from rich.console import Console
+    from rich.markup import escape
+
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    return code

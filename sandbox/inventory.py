@@ -7,6 +7,7 @@ process that works on it: a pending row whose process is gone is what a killed s
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 import os
@@ -126,6 +127,8 @@ class Store:
         self._lock = threading.RLock()
         self._owner = process()
         new = not path.exists()
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
         self._db.row_factory = sqlite3.Row
         if new:

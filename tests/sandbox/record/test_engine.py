@@ -1,8 +1,11 @@
 """The real engine against the twins, nothing run: changes, replacements, drift, secrets, unknowns."""
 
 import json
+import time
 
 import pytest
+
+from sandbox.inventory import Fault
 
 pytestmark = pytest.mark.sandbox
 
@@ -86,7 +89,6 @@ def test_a_made_up_name_is_created_first_an_explicit_one_deleted_first(lab):
     done = lab.events()[before:]
     assert done.index(("created", "auto")) < done.index(("deleted", "auto"))
     assert done.index(("deleted", "named")) < done.index(("created", "named"))
-    lab.destroy().good()
 
 
 def test_drift_is_seen_and_mended(lab):
@@ -109,7 +111,6 @@ def test_drift_is_seen_and_mended(lab):
     assert lab.rows("SecurityGroup")[0].outputs["inboundDefaultPolicy"] == "drop"
     assert lab.rows("Ip")[0].id != ip.id
     lab.up("--expect-no-changes").good()
-    lab.destroy().good()
 
 
 def test_an_existing_resource_is_imported_and_looked_up(lab):
@@ -166,7 +167,6 @@ def test_secrets_never_show(lab):
         assert len(value) > 10
         assert value not in everything
     assert lab.rows("Server")[0].inputs["cloudInit"] == "hunter2-planted"  # the cloud has it
-    lab.destroy().good()
 
 
 def test_what_is_not_known_yet_stays_unknown_in_a_preview(lab):
@@ -192,7 +192,6 @@ def test_what_is_not_known_yet_stays_unknown_in_a_preview(lab):
         "out": "",
         "zone": "example.org",
     }
-    lab.destroy().good()
 
 
 def test_a_command_that_will_run_again_has_an_unknown_output(lab):
@@ -210,7 +209,6 @@ def test_a_command_that_will_run_again_has_an_unknown_output(lab):
         "a": "update",
         "b": "update",
     }
-    lab.destroy().good()
 
 
 def test_explicit_providers_have_settings_of_their_own(lab):
@@ -228,8 +226,6 @@ def test_explicit_providers_have_settings_of_their_own(lab):
     assert there["id"].startswith("nl-ams-1/")
     assert there["outputs"]["projectId"].startswith("22222222")
     lab.up("--expect-no-changes").good()
-    lab.destroy().good()
-    lab.program('import pulumiverse_scaleway as scaleway\nscaleway.Provider("p", zone=7)')
     lab.program("""
         import pulumiverse_scaleway as scaleway
         class Wrong(pulumi.ProviderResource):
@@ -242,19 +238,15 @@ def test_explicit_providers_have_settings_of_their_own(lab):
 
 def test_a_refusal_reads_like_the_plugins_and_names_the_resource(lab):
     lab.use("refusals")
-    lab.program("""
-        instance.SecurityGroup("g", inbound_default_policy="deny")
-        instance.Server("s", type="DEV1-S")
-    """)
-    lab.up("--continue-on-error").bad(
+    lab.program('instance.SecurityGroup("g", inbound_default_policy="deny")')
+    lab.preview().bad(
         "scaleway:instance/securityGroup:SecurityGroup resource 'g' has a problem: expected "
-        "inbound_default_policy "
-        'to be one of ["accept" "drop"], got deny. Examine values at \'g.inboundDefaultPolicy\'.',
-        "one of `image,root_volume.0.volume_id` must be specified",
+        'inbound_default_policy to be one of ["accept" "drop"], got deny. '
+        "Examine values at 'g.inboundDefaultPolicy'."
     )
 
 
-def test_a_type_or_provider_without_a_twin_is_named(lab, tmp_path):
+def test_a_type_without_a_twin_is_named(lab):
     lab.use("missing")
     lab.program("""
         class Nope(pulumi.CustomResource):
@@ -267,36 +259,27 @@ def test_a_type_or_provider_without_a_twin_is_named(lab, tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("kind", "said"),
-    [
+def test_ordered_faults_strike_once_each(lab):
+    lab.use("faults")
+    lab.program('instance.Ip("one")')
+    for kind, said in (
         ("fail", "500 Internal Server Error"),
         ("no-capacity", "out of stock"),
         ("rate-limit", "429 Too Many Requests"),
         ("after-commit", "504 Gateway Timeout"),
-    ],
-)
-def test_an_ordered_fault_strikes_once(lab, kind, said):
-    from sandbox.inventory import Fault
-
-    lab.use(f"fault-{kind}")
-    lab.program('instance.Ip("one")\ninstance.SecurityGroup("g")')
-    with lab.inventory() as store:
-        store.add_fault(Fault(token="*:Ip", kind=kind))
-    lab.up().bad(said)
-    assert len(lab.rows("Ip")) == (1 if kind == "after-commit" else 0)
-    lab.up("--expect-no-changes").bad()  # the address is still missing, and made now
+    ):
+        with lab.inventory() as store:
+            store.add_fault(Fault(token="*:Ip", kind=kind))
+        lab.up().bad(said)
+        assert len(lab.rows("Ip")) == (1 if kind == "after-commit" else 0)
+    lab.up().good()
     # The twin does not de-duplicate: what was made without an answer is an orphan.
-    assert len(lab.rows("Ip")) == (2 if kind == "after-commit" else 1)
+    assert len(lab.rows("Ip")) == 2
     lab.destroy().good()
-    assert len(lab.rows("Ip")) == (1 if kind == "after-commit" else 0)
+    assert len(lab.rows("Ip")) == 1
 
 
 def test_a_slow_call_takes_its_time(lab):
-    import time
-
-    from sandbox.inventory import Fault
-
     lab.use("fault-slow")
     lab.program('instance.Ip("one")')
     with lab.inventory() as store:
@@ -304,4 +287,3 @@ def test_a_slow_call_takes_its_time(lab):
     start = time.monotonic()
     lab.up().good()
     assert time.monotonic() - start > 3
-    lab.destroy().good()
