@@ -84,6 +84,8 @@ class Session:
             "PULUMI_HOME": str(self.state / "home"),
             "PULUMI_BACKEND_URL": f"file://{backend}",
             "PULUMI_CONFIG_PASSPHRASE_FILE": str(stacks.passphrase_file(self.state)),
+            # The state is written beside and renamed, so a copy after each step only costs (a quarter of it).
+            "PULUMI_DIY_BACKEND_DISABLE_CHECKPOINT_BACKUPS": "true",
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "PULUMI_DEBUG_PROVIDERS": attached,
