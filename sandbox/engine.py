@@ -126,6 +126,7 @@ class Session:
             return subprocess.Popen(command, cwd=self.root, env=environment).wait()
         finally:
             signal.signal(signal.SIGINT, before)
+            end_orphans(self.state)
 
     def capture(self, arguments: Sequence[str], cwd: Path | None = None, given: str | None = None) -> str:
         """Run pulumi quietly; what it prints. Raises SandboxError with what it said."""
@@ -221,6 +222,21 @@ def session(root: Path, *, real: bool = False) -> Iterator[Session]:
 def site(root: Path) -> Path | None:
     """Where the program's packages are."""
     return next(iter(sorted((root / ".venv" / "lib").glob("python3*/site-packages"))), None)
+
+
+def end_orphans(state: Path) -> None:
+    """End language hosts of this checkout whose engine was killed: they would notice only after minutes."""
+    mine = f"PULUMI_HOME={state / 'home'}\0".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"pulumi-language" not in (entry / "cmdline").read_bytes():
+                continue
+            parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+            orphan = b"pulumi" not in Path(f"/proc/{parent}/cmdline").read_bytes()
+            if orphan and mine in (entry / "environ").read_bytes():
+                os.kill(int(entry.name), signal.SIGTERM)
+        except OSError:  # just gone, or another user's
+            continue
 
 
 # ---------------------------------------------------------------- the engine's files

@@ -17,6 +17,7 @@ def reset() -> None:
     state = paths.state(root)
     for stack in stacks.stacks(root):
         engine.unlock(state, engine.project(root), stack)
+    engine.end_orphans(state)
     if paths.runtime(root).exists() or (state / "hosts").exists():
         from sandbox import real
 

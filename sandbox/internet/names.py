@@ -155,14 +155,19 @@ def render(layout: Layout, view: Callable[[], Inventory | Overlay]) -> None:
                 )
 
 
+def _standing(inventory: Inventory | Overlay, token: str) -> Iterator[Row]:
+    """Resources of one type; stacks that were only recorded share the inventory, but nothing else."""
+    yield from (row for row in inventory.all(token) if getattr(row, "real", True))
+
+
 def zones(inventory: Inventory | Overlay) -> dict[str, list[Entry]]:
     """Zone name -> its records, for every zone the inventory holds or has records of."""
     found: dict[str, list[Entry]] = {}
-    for row in inventory.all(ZONE):
+    for row in _standing(inventory, ZONE):
         name = ".".join(filter(None, (row.inputs.get("subdomain"), row.inputs["domain"]))).rstrip(".").lower()
         servers = row.outputs.get("ns") or row.outputs.get("nsDefaults") or NAME_SERVERS
         found[name] = [Entry(name, "NS", str(server).rstrip("."), 1800) for server in servers]
-    for row in inventory.all(RECORD):
+    for row in _standing(inventory, RECORD):
         zone = str(row.inputs["dnsZone"]).rstrip(".").lower()
         if zone not in found:  # a zone that this stack only looked up
             found[zone] = [Entry(zone, "NS", server, 1800) for server in NAME_SERVERS]
@@ -205,8 +210,8 @@ def within(zone: str, name: str) -> str:
 def reverse_zones(inventory: Inventory | Overlay) -> dict[str, list[Entry]]:
     """The zones of the sandbox's public addresses with a PTR for every address that was given a name."""
     found = {zone: [Entry(zone, "NS", server, 1800) for server in NAME_SERVERS] for zone in REVERSE_ZONES}
-    addresses = {row.id: str(row.outputs.get("address", "")) for row in inventory.all(IP)}
-    for row in inventory.all(REVERSE):
+    addresses = {row.id: str(row.outputs.get("address", "")) for row in _standing(inventory, IP)}
+    for row in _standing(inventory, REVERSE):
         octets = addresses.get(str(row.inputs["ipId"]), "").split(".")
         zone = ".".join([*reversed(octets[:2]), "in-addr.arpa"])
         if len(octets) == 4 and zone in found:

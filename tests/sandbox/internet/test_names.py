@@ -7,6 +7,7 @@ import pytest
 from sandbox.effects.protocol import EffectError, Row, World
 from sandbox.internet import effects, names
 from sandbox.internet.names import Entry, Overlay
+from sandbox.inventory import Record
 from tests.sandbox.internet.conftest import HOST, Fake, scell
 
 
@@ -56,6 +57,15 @@ def test_a_zone_below_a_domain_is_a_zone_of_its_own():
     fake = Fake()
     fake.put(names.ZONE, "z", {"domain": "scell.io", "subdomain": "staging"}, {})
     assert list(names.zones(fake)) == ["staging.scell.io"]
+
+
+def test_records_of_a_stack_that_was_only_recorded_are_not_served():
+    fake = scell()
+    for real, address in ((False, "2.2.2.2"), (True, "3.3.3.3")):
+        inputs = {"dnsZone": "scell.io", "name": "new", "type": "A", "data": address}
+        row = Record(id=address, token=names.RECORD, name="new", inputs=inputs, outputs={}, real=real)
+        fake.rows[names.RECORD, address] = row
+    assert names.addresses(fake, "new.scell.io") == ["3.3.3.3"]
 
 
 def test_addresses_follow_aliases_and_end_at_a_circle():
