@@ -2,6 +2,7 @@
 """berth-certificates: every name of this host has a certificate, at first self-signed, soon a real one.
 
     berth-certificates prepare              links for all names, self-signed where nothing is issued yet
+    berth-certificates forget               what is no longer configured goes: once nginx does without it
     berth-certificates issue                try each name that has none and whose turn it is (timer)
     berth-certificates status [--json]      what each name has and why; exit status 1 if one needs care
     berth-certificates renew --force NAME   a new certificate now
@@ -127,7 +128,7 @@ class Host:
         new.replace(link)
         return True
 
-    def forget_others(self) -> None:
+    def forget(self) -> None:
         """What is no longer configured goes, or certbot would try to renew it for ever."""
         for link in self.links.glob("[!.]*"):
             if link.name not in self.names:
@@ -248,7 +249,6 @@ def issue(host: Host) -> int:
 
 def prepare(host: Host) -> int:
     """Links for all names; nothing waits, nothing asks the network."""
-    host.forget_others()
     for name in host.names:
         host.link(name)
     return 0
@@ -314,6 +314,7 @@ def main(arguments: list[str], root: Path = Path("/")) -> int:
     parser = argparse.ArgumentParser(prog="berth-certificates")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("prepare")
+    verbs.add_parser("forget")
     verbs.add_parser("issue")
     verbs.add_parser("status").add_argument("--json", action="store_true")
     forced = verbs.add_parser("renew")
@@ -326,6 +327,9 @@ def main(arguments: list[str], root: Path = Path("/")) -> int:
     with host.alone():
         if chosen.verb == "renew":
             return renew(host, chosen.name)
+        if chosen.verb == "forget":
+            host.forget()
+            return 0
         return prepare(host) if chosen.verb == "prepare" else issue(host)
 
 

@@ -34,5 +34,6 @@ for unit in nginx.service certbot.timer berth-certificates.timer; do
   systemctl is-enabled --quiet "$unit" || systemctl enable --quiet "$unit"
 done
 if systemctl is-active --quiet nginx.service; then systemctl reload nginx.service; else systemctl start nginx.service; fi
+berth-certificates forget # only now: a configuration that names what is gone would not survive a reboot
 systemctl start certbot.timer berth-certificates.timer
 systemctl start --no-block berth-certificates.service # nobody waits for the authority

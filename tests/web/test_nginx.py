@@ -248,3 +248,11 @@ def test_http2_is_spelled_as_the_version_of_nginx_wants_it() -> None:
 def test_every_file_is_used_by_the_script() -> None:
     script = Path("components/web/web.sh").read_text()
     assert [path for path in files() if path.split("/")[0] not in script] == []
+
+
+def test_what_is_no_longer_named_goes_only_once_nginx_does_without_it() -> None:
+    script = Path("components/web/web.sh").read_text()
+    prepared, reloaded, forgotten = (
+        script.index(part) for part in ("certificates prepare", "reload nginx.service", "certificates forget")
+    )
+    assert prepared < reloaded < forgotten
