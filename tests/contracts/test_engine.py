@@ -5,23 +5,12 @@ Mocks know neither checks nor differences, imports, aliases or protection; these
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sandbox import engine
-from sandbox.errors import SandboxError
-from sandbox.inventory import open_store
-from sandbox.twins.cloud import Cloud
-from sandbox.twins.server import serve
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.project import Project, begun
 
 pytestmark = pytest.mark.sandbox
 
@@ -29,70 +18,10 @@ WHOLE = "from tests.contracts import samples\nsamples.whole('scaleway')()\n"
 LOOSE = "from tests.contracts import samples\nsamples.whole('scaleway', keep_data=False)()\n"
 
 
-class Project:
-    """A project of one file in a directory of its own."""
-
-    def __init__(self, home: Path, tools: engine.Toolchain, attached: str) -> None:
-        self.home, self.tools = home, tools
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(engine.FOREIGN)}
-        (home / "state").mkdir()
-        self.environment = kept | {
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), *tools.path, kept["PATH"]]),
-            "PYTHONPATH": str(ROOT),
-            "PULUMI_HOME": str(home / "home"),
-            "PULUMI_BACKEND_URL": f"file://{home / 'state'}",
-            "PULUMI_CONFIG_PASSPHRASE": "test",
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
-            "PULUMI_DEBUG_PROVIDERS": attached,
-        }
-        (home / "Pulumi.yaml").write_text("name: contracts\nruntime: python\n")
-        (home / "Pulumi.test.yaml").write_text(
-            "config:\n  scaleway:region: fr-par\n  scaleway:zone: fr-par-1\n"
-        )
-        self.pulumi("stack", "init", "test")
-
-    def pulumi(self, *arguments: str, fails: bool = False) -> str:
-        """Run pulumi; both outputs. AssertionError where it fails (or does not, with ``fails``)."""
-        done = subprocess.run(
-            [str(self.tools.pulumi), *arguments, "--non-interactive"],
-            cwd=self.home,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        said = done.stdout + done.stderr
-        assert (done.returncode != 0) is fails, said
-        return said
-
-    def up(self, program: str, *arguments: str, fails: bool = False) -> str:
-        """Write the program and bring it up."""
-        (self.home / "__main__.py").write_text(program)
-        return self.pulumi("up", "--yes", "--skip-preview", *arguments, fails=fails)
-
-    def resources(self) -> dict[str, dict[str, Any]]:
-        """The state's resources of a cloud, by URN."""
-        exported = json.loads(self.pulumi("stack", "export"))
-        found = exported["deployment"].get("resources", [])
-        return {r["urn"]: r for r in found if r.get("custom") and "pulumi:providers" not in r["type"]}
-
-    def ids(self) -> dict[str, str]:
-        """Ids by the last part of the URN, types kept apart."""
-        return {f"{r['type']} {urn.rsplit('::', 1)[1]}": r["id"] for urn, r in self.resources().items()}
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    try:
-        tools = engine.toolchain(ROOT)
-    except SandboxError as error:
-        pytest.skip(str(error))
-    store = open_store(tmp_path)
-    with serve(Cloud(store)) as attached:
-        yield Project(tmp_path, tools, attached)
-    store.close()
+    with begun(tmp_path) as found:
+        yield found
 
 
 def test_every_noun_comes_up_and_a_second_time_nothing_changes(project: Project) -> None:
