@@ -122,7 +122,7 @@ def _user(value: str) -> str:
             "write one such as ops",
         )
     if value in _SYSTEM_USERS:
-        raise refuse("this user belongs to Debian itself", "name another user, such as ops")
+        raise refuse("this user belongs to Debian or to berth itself", "name another user, such as ops")
     return value
 
 
@@ -130,6 +130,7 @@ _SYSTEM_USERS = frozenset(
     [
         *("daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data"),
         *("backup", "list", "irc", "nobody", "messagebus", "sshd", "systemd-network", "systemd-timesync"),
+        *("berth", "berth-build"),  # the program's own login, and who builds sites
     ]
 )
 

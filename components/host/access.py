@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi_tls as tls
@@ -12,10 +12,14 @@ from pulumi import Output
 from components.base import Component
 from components.cloud import Access, Scope
 
+LOGIN = "berth"
+"""The program's own login, apart from the people's: their user may get another name on a host that stands.
+It is made on the first boot and never again, so another name here would lock berth out of every host."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HostAccessArgs:
-    """``user`` is the admin's login, ``keys`` the public keys of the people behind it."""
+    """``user`` is the people's login, ``keys`` their public keys."""
 
     scope: Scope
     user: str
@@ -24,10 +28,10 @@ class HostAccessArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class HostAccess:
-    """``access`` is for the instance, ``keys`` all public keys the admin's login has to have."""
+    """``access`` is for the instance, ``deploy_key`` the public key of :data:`LOGIN`."""
 
     access: Access
-    keys: Output[Sequence[str]]
+    deploy_key: Output[str]
 
 
 class HostKeys(Component[HostAccessArgs, HostAccess]):
@@ -36,26 +40,26 @@ class HostKeys(Component[HostAccessArgs, HostAccess]):
     def build(self, args: HostAccessArgs) -> HostAccess:
         host_key = tls.PrivateKey(self.named("host-key"), algorithm="ED25519", opts=self.child(data=True))
         deploy_key = tls.PrivateKey(self.named("deploy-key"), algorithm="ED25519", opts=self.child(data=True))
-        keys = deploy_key.public_key_openssh.apply(lambda own: [*args.keys, f"{own.strip()} berth"])
+        own = deploy_key.public_key_openssh.apply(lambda text: f"{text.strip()} {LOGIN}")
         public = host_key.public_key_openssh.apply(str.strip)
-        cloud_init = Output.all(keys, host_key.private_key_openssh, public).apply(
-            lambda v: user_data(args.user, v[0], v[1], v[2])
+        cloud_init = Output.all(own, host_key.private_key_openssh, public).apply(
+            lambda v: user_data({LOGIN: [v[0]], args.user: args.keys}, v[1], v[2])
         )
         return HostAccess(
             access=Access(
-                user=args.user,
+                user=LOGIN,
                 cloud_init=Output.secret(cloud_init),
                 private_key=Output.secret(deploy_key.private_key_openssh),
                 host_key=public,
             ),
-            keys=keys,
+            deploy_key=own,
         )
 
 
-def user_data(user: str, keys: Sequence[str], host_key: str, host_key_public: str) -> str:
+def user_data(logins: Mapping[str, Sequence[str]], host_key: str, host_key_public: str) -> str:
     """cloud-init's user-data: the least that lets us in, and lets the host prove who it is.
 
-    JSON is YAML, and needs no thought about quoting.
+    ``logins``: public keys by user. JSON is YAML, and needs no thought about quoting.
     """
     return "#cloud-config\n" + json.dumps(
         {
@@ -67,6 +71,7 @@ def user_data(user: str, keys: Sequence[str], host_key: str, host_key_public: st
                     "lock_passwd": True,
                     "ssh_authorized_keys": list(keys),
                 }
+                for user, keys in logins.items()
             ],
             "disable_root": True,
             "ssh_pwauth": False,

@@ -31,6 +31,10 @@ METADATA = ("169.254.169.254", "169.254.42.42")
 METADATA_V6 = ("fd00:42::42",)
 """Where clouds answer with a host's own user-data, private key included; the latter two are Scaleway's."""
 
+OWN_RANGE = 28
+"""Admin ranges this small are the admins' own and never banned: one wrong tool behind their address would
+shut out everybody else there, berth included. In a wider one, a provider's, there are strangers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateRule:
@@ -45,7 +49,9 @@ class PrivateRule:
 class BaselineArgs:
     """``packages``: what the roles of this host need, beyond :data:`PACKAGES`.
 
-    ``private_ranges``: the ranges of the networks the host is in; from there only ``private`` gets in.
+    ``user`` is the people's login, with exactly ``keys``; ``deploy_key`` is the public key of the login of
+    the instance's connection. ``private_ranges``: the ranges of the networks the host is in; from there only
+    ``private`` gets in.
     ``public_ports``: open to everyone. Sizes are in GB and MB of 2^30 and 2^20 bytes, ``reboot_time`` is
     HH:MM in ``timezone``.
     """
@@ -54,7 +60,8 @@ class BaselineArgs:
     instance: Instance
     host: str
     user: str
-    keys: Input[Sequence[str]]
+    keys: Sequence[str]
+    deploy_key: Input[str]
     admin_cidrs: Sequence[str]
     packages: Sequence[str] = ()
     public_ports: Sequence[int] = ()
@@ -85,6 +92,7 @@ def baseline(name: str, args: BaselineArgs, opts: ResourceOptions | None = None)
             files=files(args),
             environment={
                 "ADMIN_USER": args.user,
+                "LOGIN": args.instance.connection.user,
                 "PACKAGES": " ".join(sorted({*PACKAGES, *args.packages})),
                 "SWAP_GB": str(args.swap_gb),
                 "TIMEZONE": args.timezone,
@@ -97,17 +105,17 @@ def baseline(name: str, args: BaselineArgs, opts: ResourceOptions | None = None)
 
 def files(args: BaselineArgs) -> Sequence[File]:
     """Every file of the baseline, filled in."""
+    users = (args.user, args.instance.connection.user)
+    ranges = [ipaddress.IPv4Network(cidr) for cidr in args.admin_cidrs]
 
     def filled(path: str, **values: object) -> File:
         return File(path=path, content=render(FILES / f"{path}.j2", **values))
 
     return (
-        File(
-            path="authorized_keys",
-            content=Output.from_input(args.keys).apply(lambda keys: "".join(f"{key}\n" for key in keys)),
-        ),
-        filled("sudoers", user=args.user),
-        filled("sshd.conf", user=args.user),
+        File(path="admin_keys", content="".join(f"{key}\n" for key in args.keys)),
+        File(path="login_keys", content=Output.from_input(args.deploy_key).apply(lambda key: f"{key}\n")),
+        filled("sudoers", users=users),
+        filled("sshd.conf", users=users),
         File(path="policy-rc.d", content=(FILES / "policy-rc.d").read_text(encoding="utf-8")),
         File(path="sysctl.conf", content=(FILES / "sysctl.conf").read_text(encoding="utf-8")),
         filled("journald.conf", journal_mb=args.journal_mb, keep_days=args.keep_days),
@@ -123,11 +131,11 @@ def files(args: BaselineArgs) -> Sequence[File]:
             max_retry=args.max_retry,
             find_minutes=args.find_minutes,
             ban_minutes=args.ban_minutes,
+            never=[cidr for cidr in ranges if cidr.prefixlen >= OWN_RANGE],
         ),
         filled(
             "firewall.nft",
-            # nft refuses ranges that overlap
-            admin_cidrs=ipaddress.collapse_addresses(map(ipaddress.IPv4Network, args.admin_cidrs)),
+            admin_cidrs=ipaddress.collapse_addresses(ranges),  # nft refuses ranges that overlap
             public_ports=args.public_ports,
             private_ranges=args.private_ranges,
             private=args.private,

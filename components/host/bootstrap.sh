@@ -2,7 +2,7 @@
 # The Debian baseline, and the packages of every role of this host in one transaction.
 #
 # Converging: the first run makes a host of an image, a later one changes only what differs.
-# Environment: PACKAGES (separated by spaces), ADMIN_USER, TIMEZONE, SWAP_GB.
+# Environment: PACKAGES (separated by spaces), ADMIN_USER (the people's), LOGIN (the program's), TIMEZONE, SWAP_GB.
 # shellcheck source=components/remote/lib.sh
 . ./lib.sh
 
@@ -13,25 +13,31 @@ mkdir -p /var/lib/berth
 
 # ---------------------------------------------------------------- who may come in
 
-admin() {
-  id -u "$ADMIN_USER" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash "$ADMIN_USER"
+# user NAME KEYS: NAME is there and has exactly the keys in the file: who is no longer in it no longer gets in.
+user() {
+  id -u "$1" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash "$1"
   local home
-  home=$(getent passwd "$ADMIN_USER" | cut -d: -f6)
-  install -d -m 700 -o "$ADMIN_USER" -g "$ADMIN_USER" "$home/.ssh"
-  # Exactly the keys of the stack file: who is no longer in it no longer gets in.
-  keep authorized_keys "$home/.ssh/authorized_keys" 0600 "$ADMIN_USER:$ADMIN_USER"
+  home=$(getent passwd "$1" | cut -d: -f6)
+  install -d -m 700 -o "$1" -g "$1" "$home/.ssh"
+  keep "$2" "$home/.ssh/authorized_keys" 0600 "$1:$1"
+}
+
+users() {
+  user "$LOGIN" login_keys
+  user "$ADMIN_USER" admin_keys
   visudo -cqf sudoers
   keep sudoers /etc/sudoers.d/berth 0440
+  rm -f /etc/sudoers.d/90-cloud-init-users # the same from the first boot, and whoever was the admin then
 }
 
 ssh_server() {
   local path=/etc/ssh/sshd_config.d/00-berth.conf former
   former=$(cat "$path" 2>/dev/null || true)
-  put sshd.conf "$path" || return 0
+  keep sshd.conf "$path"
   # Asked, not assumed: another file of the image might have the first word.
   local effective line
   effective=$(sshd -T 2>&1) || effective="refused: $effective"
-  for line in 'passwordauthentication no' 'permitrootlogin no' "allowusers $ADMIN_USER"; do
+  for line in 'passwordauthentication no' 'permitrootlogin no' "allowusers $LOGIN" "allowusers $ADMIN_USER"; do
     grep -qx "$line" <<<"$effective" && continue
     if [[ -n $former ]]; then printf '%s\n' "$former" >"$path"; else rm "$path"; fi
     grep '^refused' <<<"$effective" || true
@@ -53,6 +59,7 @@ patiently() {
 
 packages() {
   local wanted missing=() options package
+  ! cmp -s policy-rc.d "$policy" || rm "$policy" # of a run that was killed; it would keep services down for ever
   read -ra wanted <<<"$PACKAGES"
   for package in "${wanted[@]}"; do
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
@@ -89,22 +96,27 @@ swap() {
     say "swap is the machine's: a container has none of its own"
     return 0
   fi
-  [[ $(stat -c %s $file 2>/dev/null || echo 0) != "$size" ]] || return 0
-  if [[ -e $file ]]; then
+  if [[ -e $file && $(stat -c %s $file) != "$size" ]]; then
     swapoff $file 2>/dev/null || true
     rm $file
-    sed -i '\#^/swapfile #d' /etc/fstab
   fi
-  [[ $size -gt 0 ]] || return 0
-  fallocate -l "$size" $file || dd if=/dev/zero of=$file bs=1M count=$((SWAP_GB * 1024)) status=none
-  chmod 600 $file
-  mkswap -q $file
-  swapon $file
-  echo '/swapfile none swap sw 0 0' >>/etc/fstab
+  if [[ $size -eq 0 ]]; then
+    sed -i '\#^/swapfile #d' /etc/fstab
+    return 0
+  fi
+  if [[ ! -e $file ]]; then
+    rm -f $file.new
+    fallocate -l "$size" $file.new || dd if=/dev/zero of=$file.new bs=1M count=$((SWAP_GB * 1024)) status=none
+    chmod 600 $file.new
+    mkswap -q $file.new
+    mv $file.new $file # with this name it is whole, whenever we are killed
+  fi
+  grep -q '^/swapfile ' /etc/fstab || echo '/swapfile none swap sw 0 0' >>/etc/fstab
+  grep -q '^/swapfile ' /proc/swaps || swapon $file
 }
 
 kernel() {
-  put sysctl.conf /etc/sysctl.d/60-berth.conf || return 0
+  keep sysctl.conf /etc/sysctl.d/60-berth.conf
   local refused
   refused=$(sysctl -q -p /etc/sysctl.d/60-berth.conf 2>&1) || true
   [[ -z $refused ]] || printf 'not ours to set on this host:\n%s\n' "$refused"
@@ -121,16 +133,14 @@ upgrades() { keep unattended-upgrades.conf /etc/apt/apt.conf.d/90berth; }
 
 firewall() {
   nft -c -f firewall.nft
-  if put firewall.nft /etc/nftables.conf 0644 || ! nft list table inet berth >/dev/null 2>&1; then
-    # Our table only, swapped in one transaction: no gap, and bans of fail2ban stay.
-    nft -f /etc/nftables.conf
-  fi
+  keep firewall.nft /etc/nftables.conf
+  # Our table only, swapped in one transaction: no gap, and bans of fail2ban stay.
+  nft -f /etc/nftables.conf
 }
 
 bans() {
-  if put fail2ban.conf /etc/fail2ban/jail.d/berth.local && systemctl is-active --quiet fail2ban; then
-    systemctl reload fail2ban
-  fi
+  keep fail2ban.conf /etc/fail2ban/jail.d/berth.local
+  ! systemctl is-active --quiet fail2ban || systemctl reload fail2ban
 }
 
 services() {
@@ -148,8 +158,8 @@ services() {
   systemctl is-active --quiet "$clock" || say "the clock is the machine's: a container has none of its own"
 }
 
-say "admin user, keys and SSH"
-admin
+say "users, keys and SSH"
+users
 ssh_server
 packages
 say "firewall, logs, updates and clock"

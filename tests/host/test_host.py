@@ -31,15 +31,16 @@ def access(keep_data: bool = True) -> mocks.Run:
     )
 
 
-def test_cloud_init_brings_user_keys_and_host_key_and_no_more() -> None:
+def test_cloud_init_brings_users_keys_and_host_key_and_no_more() -> None:
     run = access()
     text = run.value.access.cloud_init
     assert text.startswith("#cloud-config\n")
     written = json.loads(text.removeprefix("#cloud-config\n"))
-    [user] = written["users"]
-    assert user["name"] == "ops"
-    assert user["sudo"] == "ALL=(ALL) NOPASSWD:ALL"
-    assert user["ssh_authorized_keys"] == [ADA, "ssh-ed25519 AAAAC3Nzascelldeploykey berth"]
+    assert {user["name"]: user["ssh_authorized_keys"] for user in written["users"]} == {
+        "berth": ["ssh-ed25519 AAAAC3Nzascelldeploykey berth"],
+        "ops": [ADA],
+    }
+    assert {user["sudo"] for user in written["users"]} == {"ALL=(ALL) NOPASSWD:ALL"}
     assert written["disable_root"] is True
     assert written["ssh_pwauth"] is False
     assert written["ssh_keys"]["ed25519_private"].startswith(
@@ -53,6 +54,17 @@ def test_the_pinned_key_is_the_one_cloud_init_brings() -> None:
     written = json.loads(run.value.access.cloud_init.removeprefix("#cloud-config\n"))
     assert run.value.access.host_key == written["ssh_keys"]["ed25519_public"]
     assert run.value.access.private_key.startswith("-----BEGIN OPENSSH PRIVATE KEY-----\nscell-deploy-key")
+
+
+def test_another_name_for_the_admins_changes_nothing_in_how_the_program_gets_in() -> None:
+    def entered(user: str) -> Any:
+        def program() -> Any:
+            made = HostKeys("scell", HostAccessArgs(scope=scope(), user=user, keys=[ADA])).outputs
+            return made.access.user, made.access.private_key, made.access.host_key
+
+        return mocks.run(program).value
+
+    assert entered("ops") == entered("sre")
 
 
 def test_private_halves_are_secret() -> None:
@@ -69,7 +81,7 @@ def test_keys_are_protected_where_data_is_kept(keep: bool) -> None:
 
 
 def test_user_data_survives_what_yaml_would_trip_over() -> None:
-    text = user_data("ops", ['ssh-ed25519 AAAA "a: b" #c'], "k\ney\n", "pub")
+    text = user_data({"ops": ['ssh-ed25519 AAAA "a: b" #c']}, "k\ney\n", "pub")
     assert json.loads(text.partition("\n")[2])["users"][0]["ssh_authorized_keys"] == [
         'ssh-ed25519 AAAA "a: b" #c'
     ]
@@ -81,10 +93,11 @@ def test_user_data_survives_what_yaml_would_trip_over() -> None:
 def arguments(**changes: Any) -> base.BaselineArgs:
     here: dict[str, Any] = {
         "scope": scope(),
-        "instance": None,
+        "instance": server(),
         "host": "scell",
         "user": "ops",
         "keys": [ADA],
+        "deploy_key": Output.from_input("ssh-ed25519 CCCC berth"),
         "admin_cidrs": ["203.0.113.0/29", "203.0.113.0/30", "198.51.100.7/32"],
         "packages": ["nginx", "git"],
         "public_ports": (80, 443),
@@ -99,17 +112,30 @@ def file(path: str, **changes: Any) -> str:
 
 
 def test_a_leavers_key_is_gone_from_the_file() -> None:
-    assert file("authorized_keys", keys=[ADA, "ssh-ed25519 BBBB bob"]).splitlines() == [
+    assert file("admin_keys", keys=[ADA, "ssh-ed25519 BBBB bob"]).splitlines() == [
         ADA,
         "ssh-ed25519 BBBB bob",
     ]
-    assert file("authorized_keys") == ADA + "\n"
+    assert file("admin_keys") == ADA + "\n"
+    assert file("login_keys") == "ssh-ed25519 CCCC berth\n"
 
 
-def test_sshd_lets_in_one_user_by_key() -> None:
+def test_sshd_lets_in_the_people_and_the_program_by_key() -> None:
     lines = file("sshd.conf").splitlines()
-    for line in ("PermitRootLogin no", "PasswordAuthentication no", "AllowUsers ops"):
+    for line in ("PermitRootLogin no", "PasswordAuthentication no", "AllowUsers ops berth"):
         assert line in lines
+
+
+def test_both_may_use_sudo() -> None:
+    assert file("sudoers").splitlines()[1:] == [
+        f"{user} ALL=(ALL:ALL) NOPASSWD: ALL" for user in ("ops", "berth")
+    ]
+
+
+def test_a_ban_cannot_shut_out_an_office_but_a_stranger_in_a_providers_range() -> None:
+    text = file("fail2ban.conf", admin_cidrs=["203.0.113.0/29", "198.51.100.7/32", "100.64.0.0/16"])
+    assert "ignoreip = 127.0.0.1/8 ::1 203.0.113.0/29 198.51.100.7/32\n" in text
+    assert "ignoreip = 127.0.0.1/8 ::1 \n" in file("fail2ban.conf", admin_cidrs=["198.18.1.0/24"])
 
 
 def test_firewall_order_private_network_before_public_ports() -> None:
@@ -151,7 +177,7 @@ def test_upgrades_follow_the_stack_file() -> None:
 
 def test_one_step_with_the_packages_of_all_roles_sorted_and_once() -> None:
     def program() -> None:
-        base.baseline("scell-bootstrap", arguments(instance=server(), packages=["nginx", "git", "nftables"]))
+        base.baseline("scell-bootstrap", arguments(packages=["nginx", "git", "nftables"]))
 
     run = mocks.run(program)
     document = json.loads(run.one("command:remote:Command").inputs["stdin"])
@@ -159,6 +185,7 @@ def test_one_step_with_the_packages_of_all_roles_sorted_and_once() -> None:
     assert packages == sorted(set(packages))
     assert {"nginx", "git", "fail2ban", "unattended-upgrades", "nftables"} <= set(packages)
     assert document["environment"]["ADMIN_USER"] == "ops"
+    assert document["environment"]["LOGIN"] == "berth"
 
 
 def server() -> Instance:
@@ -168,7 +195,7 @@ def server() -> Instance:
         private_ip=Output.from_input("10.20.0.5"),
         connection=Connection(
             host=Output.from_input("198.18.16.5"),
-            user="ops",
+            user="berth",
             private_key=Output.secret("PRIVATE"),
             host_key=Output.from_input("ssh-ed25519 AAAA"),
         ),

@@ -45,6 +45,7 @@ def test_no_script_takes_a_value_into_its_text() -> None:
 
 
 LIBRARY = ROOMS / "remote/lib.sh"
+BOOTSTRAP = ROOMS / "host/bootstrap.sh"
 
 
 def run(tmp_path: Path, script: str) -> subprocess.CompletedProcess[str]:
@@ -82,3 +83,54 @@ def test_die_ends_a_script_and_facts_are_json(tmp_path: Path) -> None:
     done = run(tmp_path, "fact a 'it is \"so\"' b ''\ndie 'no more'\necho never")
     assert (done.returncode, done.stdout) == (1, "no more\n")
     assert (tmp_path / "facts").read_text() == '{"a": "it is \\"so\\"", "b": ""}\n'
+
+
+def part(name: str, tmp_path: Path) -> str:
+    """One function of bootstrap.sh, on a host that is a directory."""
+    text = BOOTSTRAP.read_text()
+    body = text[text.index(f"\n{name}() {{") : text.index("\n}\n", text.index(f"\n{name}() {{")) + 3]
+    for path in ("/swapfile", "/etc/fstab", "/proc/swaps"):
+        body = body.replace(path, f"{tmp_path}{path}")
+    return body
+
+
+SWAP = """
+systemd-detect-virt() { return 1; }
+fallocate() { truncate -s 1024 "$3"; }
+stat() { command stat "$@" | sed "s/^1024$/$((1 << 30))/"; }
+mkswap() { [[ -z ${KILLED-} ]] || exit 9; echo made >>calls; }
+swapon() { echo "on" >>calls; echo "$1 file" >proc/swaps; }
+swapoff() { : >proc/swaps; }
+"""
+
+
+def test_swap_comes_whole_whenever_the_step_was_killed(tmp_path: Path) -> None:
+    for path in ("etc/fstab", "proc/swaps"):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_text("")
+    script = SWAP + part("swap", tmp_path)
+    assert run(tmp_path, f"KILLED=1\nSWAP_GB=1\n{script}\nswap").returncode == 9
+    line = f"{tmp_path}/swapfile none swap sw 0 0\n"
+    for _ in range(2):  # the second time it stays as it is
+        done = run(tmp_path, f"SWAP_GB=1\n{script}\nswap")
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "calls").read_text() == "made\non\n"
+        assert (tmp_path / "etc/fstab").read_text() == line
+    (tmp_path / "proc/swaps").write_text("")
+    (tmp_path / "etc/fstab").write_text("")
+    assert run(tmp_path, f"SWAP_GB=1\n{script}\nswap").returncode == 0  # killed between the file and its line
+    assert (tmp_path / "etc/fstab").read_text() == line
+    assert run(tmp_path, f"SWAP_GB=0\n{script}\nswap").returncode == 0
+    assert not (tmp_path / "swapfile").exists()
+    assert (tmp_path / "etc/fstab").read_text() == ""
+
+
+def test_what_keeps_services_down_during_an_installation_does_not_outlive_a_killed_one(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "policy-rc.d").write_text("ours")
+    script = f"dpkg-query() {{ echo installed; }}\nPACKAGES=git\npolicy=there\n{part('packages', tmp_path)}"
+    for left, stays in (("ours", False), ("the image's own", True)):
+        (tmp_path / "there").write_text(left)
+        assert run(tmp_path, f"{script}\npackages").returncode == 0
+        assert (tmp_path / "there").exists() is stays

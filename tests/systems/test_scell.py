@@ -191,6 +191,7 @@ def test_a_change_reaches_only_the_step_it_concerns(tmp_path: Path) -> None:
         "keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEcyvj6gxRMyEGAE8QnAz5+zHre1iGgMk/+GNkQ5E+TK a]",
     ) == {"bootstrap"}
     assert changed("ops@scell.io", "admin@scell.io") == {"web"}
+    assert changed("user: ops", "user: root2") == {"bootstrap"}
 
 
 @pytest.mark.parametrize("stack", ["prod", "staging"])

@@ -179,6 +179,7 @@ def test_the_baseline_holds_on_the_host(site: Checkout) -> None:
         "permitrootlogin no",
         "passwordauthentication no",
         "allowusers ops",
+        "allowusers berth",
         "1",
         "watched",
         'APT::Periodic::Unattended-Upgrade "1";',
@@ -224,12 +225,21 @@ def test_a_new_release_goes_live_a_failing_one_does_not_and_back_needs_no_build(
     assert "building" not in site.on_host("tail -n 4 /var/log/berth/release-scell.log")
 
 
-def test_a_leavers_key_goes_with_its_line(site: Checkout) -> None:
+def test_a_leavers_key_goes_with_its_line_and_another_name_for_the_admins_locks_nobody_out(
+    site: Checkout,
+) -> None:
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEcyvj6gxRMyEGAE8QnAz5+zHre1iGgMk/+GNkQ5E+TK nobody@scell.io"
     site.up(("keys: []", f"keys: [{key}]"))
     assert key in site.on_host("cat /home/ops/.ssh/authorized_keys")
+    site.on_host("nft add rule inet berth input tcp dport 3000 accept")  # as if an older one were loaded
+    site.up(("user: ops", "user: sre"))
+    said = site.on_host(
+        "wc -c </home/sre/.ssh/authorized_keys; sudo -l -U ops | grep -c NOPASSWD; sshd -T | grep allowusers"
+    )
+    assert said == "0\n0\nallowusers sre\nallowusers berth\n"
+    assert "dport 3000" not in site.on_host("nft list table inet berth")
     site.up()
-    assert site.on_host("wc -l </home/ops/.ssh/authorized_keys") == "1\n"
+    assert site.on_host("wc -c </home/ops/.ssh/authorized_keys") == "0\n"
 
 
 def test_a_replaced_host_is_the_same_site_on_another_debian(site: Checkout) -> None:
