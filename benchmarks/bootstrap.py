@@ -172,7 +172,7 @@ def floor(root: Path, files: str) -> tuple[float, float]:
             "image": "debian_bookworm",
             "name": "floor",
             "ipIds": [ip.id],
-            "cloudInit": user_data("ops", public[:1], host_key.export_private_key().decode(), public[1]),
+            "cloudInit": user_data({"ops": public[:1]}, host_key.export_private_key().decode(), public[1]),
         }
         outputs = {"state": "started", "publicIps": [{"id": ip.id, "address": ADDRESS}]}
         server = make(want.SERVER, "floor", inputs, outputs)
