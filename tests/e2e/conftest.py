@@ -40,7 +40,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How long each step of the story took, and what was measured on the way."""
     reports = [r for key in ("passed", "failed") for r in terminalreporter.stats.get(key, [])]
     mine = [r for r in reports if "tests/e2e/" in r.nodeid and r.when == "call"]
-    for report in mine:
+    for report in sorted(mine, key=lambda report: report.start):
         terminalreporter.write_line(f"{report.duration:6.1f} s  {report.nodeid.rpartition('::')[2]}")
     for name, value in FIGURES.items():
         terminalreporter.write_line(f"{name}: {value}")
