@@ -179,7 +179,7 @@ class Session:
 
 def adopted(resource: Mapping[str, Any], row: Record) -> dict[str, Any]:
     """A pending create as the state would hold it had the engine lived; secrets for the engine to encrypt."""
-    secret = set(row.secrets)
+    secret = {*row.secrets, *resource.get("additionalSecretOutputs", ())}
     outputs = {
         name: {**SECRET, "plaintext": json.dumps(value)} if name in secret else value
         for name, value in row.outputs.items()

@@ -46,7 +46,8 @@ class Instance(ScalewayComponent[cloud.InstanceArgs, cloud.Instance]):
                 ResourceOptions(
                     ignore_changes=ignored,
                     delete_before_replace=True if exclusive else None,
-                    additional_secret_outputs=["cloud_init"],
+                    # The provider reads all user data back, cloud-init's with the host's private key too.
+                    additional_secret_outputs=["cloud_init", "user_data"],
                 ),
                 data=args.stateful,
             ),

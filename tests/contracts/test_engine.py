@@ -31,6 +31,13 @@ def test_every_noun_comes_up_and_a_second_time_nothing_changes(project: Project)
     project.pulumi("refresh", "--yes", "--skip-preview", "--expect-no-changes")
 
 
+def test_what_a_host_boots_with_stands_nowhere_in_the_state_in_the_clear(project: Project) -> None:
+    project.up(WHOLE)
+    server = next(r for r in project.resources().values() if r["type"].endswith(":Server"))
+    assert server["outputs"]["userData"]  # the provider gives it all back, under another name
+    assert "#cloud-config" not in project.pulumi("stack", "export")
+
+
 def test_a_kept_system_is_not_destroyed_and_loses_nothing_in_the_attempt(project: Project) -> None:
     project.up(WHOLE)
     before = project.ids()

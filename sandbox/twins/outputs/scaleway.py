@@ -220,6 +220,8 @@ def _reserved(context: Context, ids: Any) -> str | None:
 def _server(context: Context) -> None:
     out, want = context.outputs, context.inputs
     kind = size(str(want["type"]))
+    if want.get("cloudInit"):  # the provider reads all user data back, this key included
+        out["userData"] = {**(want.get("userData") or {}), "cloud-init": want["cloudInit"]}
     context.give(
         cloudInit="", userData={}, filesystems=[], bootscriptId="", state="started",
         placementGroupPolicyRespected=bool(want.get("placementGroupId")),

@@ -81,7 +81,7 @@ def test_cloud_init_is_secret_and_ignored_once_the_host_stands() -> None:
     server = run().one(SERVER)
     assert server.inputs["cloudInit"].startswith("#cloud-config")
     assert "cloudInit" in server.secrets
-    assert "cloudInit" in server.secret_outputs
+    assert server.secret_outputs == ("cloudInit", "userData")
     assert server.ignore_changes == ("cloudInit",)
 
 

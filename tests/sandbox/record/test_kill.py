@@ -18,7 +18,8 @@ pytestmark = pytest.mark.sandbox
 PROGRAM = """
 keep = random.RandomPassword("keep", length=12)
 ip = instance.Ip("ip", tags=["a"])
-vm = instance.Server("vm", type="DEV1-S", image="debian_bookworm", cloud_init=keep.result, ip_ids=[ip.id])
+vm = instance.Server("vm", type="DEV1-S", image="debian_bookworm", cloud_init=keep.result, ip_ids=[ip.id],
+    opts=O(additional_secret_outputs=["user_data"]))
 pulumi.export("address", ip.address)
 """
 
