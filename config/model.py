@@ -107,7 +107,8 @@ class Admin(Section):
     user: UserName = Field("ops", description="Login on every host; may use sudo. root cannot log in.")
     cidrs: Items[AdminCidr] = Field(
         min_length=1,
-        description="IPv4 ranges SSH is open to, in the cloud's and in the host's firewall.",
+        description="IPv4 ranges SSH is open to, in the cloud's and in the host's firewall. To move, "
+        "add the new range and `up` before you delete the old one: docs/operations.md.",
         examples=[["203.0.113.0/29"]],
     )
     keys: Items[SshPublicKey] = Field(

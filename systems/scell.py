@@ -149,7 +149,7 @@ class FrontendConfig(Section):
 
 
 class UpgradesConfig(Section):
-    """Security updates of Debian, installed every night by the host itself."""
+    """Debian's security updates and point releases, installed every night by the host itself."""
 
     enabled: bool = Field(True, description="Whether they are installed unattended.")
     reboot: bool = Field(True, description="Whether the host reboots when an update needs it.")
@@ -177,7 +177,7 @@ class HostConfig(Section):
     timezone: Timezone = Field("UTC", description="Time zone of the host.", examples=["Europe/Paris"])
     swap_gb: int = Field(2, ge=0, le=32, description="Swap file in GB; 0 for none.")
     unattended_upgrades: UpgradesConfig = Field(
-        default_factory=UpgradesConfig, description="Security updates of Debian."
+        default_factory=UpgradesConfig, description="Debian's security updates and point releases."
     )
     fail2ban: Fail2banConfig = Field(default_factory=Fail2banConfig, description="Bans after failed logins.")
     logs: LogsConfig = Field(default_factory=LogsConfig, description="How much log is kept.")

@@ -20,6 +20,7 @@ PACKAGES = (
     "ca-certificates",
     "fail2ban",
     "logrotate",
+    "needrestart",  # else an updated library is used from the next reboot on
     "nftables",
     "python3-systemd",  # fail2ban reads the journal with it
     "systemd-timesyncd",
@@ -116,8 +117,10 @@ def files(args: BaselineArgs) -> Sequence[File]:
         File(path="login_keys", content=Output.from_input(args.deploy_key).apply(lambda key: f"{key}\n")),
         filled("sudoers", users=users),
         filled("sshd.conf", users=users),
-        File(path="policy-rc.d", content=(FILES / "policy-rc.d").read_text(encoding="utf-8")),
-        File(path="sysctl.conf", content=(FILES / "sysctl.conf").read_text(encoding="utf-8")),
+        *(
+            File(path=path, content=(FILES / path).read_text(encoding="utf-8"))
+            for path in ("policy-rc.d", "sysctl.conf", "needrestart.conf")
+        ),
         filled("journald.conf", journal_mb=args.journal_mb, keep_days=args.keep_days),
         filled("logrotate.conf", keep_days=args.keep_days),
         filled(

@@ -127,7 +127,10 @@ logs() {
   keep logrotate.conf /etc/logrotate.d/berth
 }
 
-upgrades() { keep unattended-upgrades.conf /etc/apt/apt.conf.d/90berth; }
+upgrades() {
+  keep unattended-upgrades.conf /etc/apt/apt.conf.d/90berth
+  keep needrestart.conf /etc/needrestart/conf.d/berth.conf
+}
 
 # ---------------------------------------------------------------- the host's own firewall
 

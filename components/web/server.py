@@ -112,5 +112,6 @@ def files(args: WebServerArgs) -> Sequence[File]:
         ),
         plain("berth-certificates.service"),
         plain("berth-certificates.timer"),
+        plain("nginx-restart.conf"),
         plain("deploy-hook"),
     )

@@ -6,13 +6,13 @@
 say "nginx and certificates"
 webroot=$(python3 -c 'import json; print(json.load(open("certificates.json"))["webroot"])')
 install -d -m 755 "$webroot"
-reread=no
 keep certificates.py /usr/local/sbin/berth-certificates 0755
 keep certificates.json /etc/berth/certificates.json
 keep deploy-hook /etc/letsencrypt/renewal-hooks/deploy/berth 0755
 for unit in berth-certificates.service berth-certificates.timer; do
-  if put "$unit" "/etc/systemd/system/$unit"; then reread=yes; fi
+  keep "$unit" "/etc/systemd/system/$unit"
 done
+keep nginx-restart.conf /etc/systemd/system/nginx.service.d/berth.conf
 berth-certificates prepare
 
 # Tested beside the old configuration, then put in its place: a mistake leaves what runs untouched.
@@ -29,7 +29,7 @@ for file in nginx/*; do keep "$file" "/etc/nginx/berth/$(basename "$file")"; don
 for file in /etc/nginx/berth/*; do [[ -e nginx/$(basename "$file") ]] || rm "$file"; done
 keep logrotate.conf /etc/logrotate.d/nginx
 
-[[ $reread == no ]] || systemctl daemon-reload
+systemctl daemon-reload
 for unit in nginx.service certbot.timer berth-certificates.timer; do
   systemctl is-enabled --quiet "$unit" || systemctl enable --quiet "$unit"
 done

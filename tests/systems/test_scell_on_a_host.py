@@ -203,6 +203,23 @@ def test_no_secret_is_in_a_log_or_in_a_place_others_read(site: Checkout) -> None
     assert site.on_host("stat -c %a /run/berth /var/log/berth") == "700\n700\n"
 
 
+def test_services_come_back_after_a_crash_and_after_an_update_of_what_they_run(site: Checkout) -> None:
+    main = "systemctl show --property MainPID --value nginx"
+    first = site.on_host(main)
+    site.on_host("kill -KILL $(systemctl show --property MainPID --value nginx)")
+    deadline = time.monotonic() + 20
+    while site.on_host("systemctl is-active nginx || true") != "active\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    second = site.on_host(main)
+    assert second != first
+    site.on_host(
+        "cp -a /usr/sbin/nginx /usr/sbin/nginx.new; mv /usr/sbin/nginx.new /usr/sbin/nginx\n"
+        "DEBIAN_FRONTEND=noninteractive apt-get install -qq --reinstall libsort-naturally-perl"
+    )
+    assert site.on_host(main) != second
+
+
 def test_a_renewal_can_be_forced_and_nginx_serves_it(site: Checkout) -> None:
     look = "openssl s_client -connect localhost:443 -servername www.scell.io </dev/null 2>/dev/null"
     serial = f"{look} | openssl x509 -noout -serial"
