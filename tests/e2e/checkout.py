@@ -253,7 +253,10 @@ asyncio.run(main())
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 seen = b"".join(_read(entry / name) for name in ("cmdline", "environ", "cgroup"))
-                if str(self.root).encode() in seen or self.key.encode() in seen:
+                ended = (
+                    _read(entry / "stat").rpartition(b")")[2][1:2] in b"ZX"
+                )  # for the machine's init to reap
+                if not ended and (str(self.root).encode() in seen or self.key.encode() in seen):
                     found.append(f"process {entry.name}: {cmdline(int(entry.name))[:200]!r}")
         if paths.runtime(self.root).exists():
             found.append(f"directory {paths.runtime(self.root)}")

@@ -15,11 +15,15 @@ FIGURES: dict[str, str] = {}
 
 @dataclass
 class Site:
-    """The checkout, and what was seen while it came up for the first time."""
+    """The checkout, and what was seen while it came up.
+
+    ``lines`` are the machine's command lines, ``memory`` the most bytes `make up` and all below it used at once.
+    """
 
     checkout: Checkout
     first: Done
     lines: set[bytes]
+    memory: int
     figures: dict[str, str] = field(default_factory=lambda: FIGURES)
 
 
@@ -57,7 +61,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         finally:
             watch.stop()
         FIGURES["make up, caches warm"] = f"{done.seconds:.0f} s"
-        FIGURES["memory of `make up` and all below it, at most"] = f"{watch.peak / 1e6:.0f} MB"
-        yield Site(checkout, done, watch.lines)
+        yield Site(checkout, done.good(), watch.lines, watch.peak)
     finally:
         checkout.sandbox("reset")

@@ -74,7 +74,6 @@ def certified(clone: Checkout, name: str, seconds: float) -> None:
 
 def test_one_command_brings_the_built_site_over_verified_https(site: Site) -> None:
     clone = site.checkout
-    site.first.good()
     began = time.monotonic()
     for name in ("scell.io", "www.scell.io"):
         certified(clone, name, 120)
@@ -195,7 +194,10 @@ def test_the_status_tells_a_person_what_runs(site: Site) -> None:
     assert "{" not in text
     machine = clone.status()["machine"]
     used = sum(service["memory"] for service in machine["internet"]["services"])
-    site.figures["memory of the services"] = f"{used / 1e6:.0f} MB"
+    site.figures["memory of services, and of `make up` with engine and program"] = (
+        f"{used / 1e6:.0f} + {site.memory / 1e6:.0f} MB"
+    )
+    assert used + site.memory < 400e6
 
 
 def secrets_of(clone: Checkout) -> list[str]:
@@ -487,8 +489,9 @@ def test_a_machine_that_runs_no_hosts_is_told_so_and_records_them(tmp_path: Path
     assert sorted(path.name for path in (clone.root / ".sandbox").iterdir()) == ["toolchain.json"]
 
 
-def test_destroy_and_reset_leave_nothing(clone: Checkout) -> None:
-    clone.run(*clone.make("down")).good()
+def test_destroy_and_reset_leave_nothing(site: Site) -> None:
+    clone = site.checkout
+    site.figures["make down"] = f"{clone.run(*clone.make('down')).good().seconds:.1f} s"
     assert clone.traces() == []
     assert clone.status()["stacks"]["sandbox"]["types"] == {}
     assert tracked(clone) == ""
