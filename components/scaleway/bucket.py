@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 
 import pulumi
-from pulumiverse_scaleway import iam
 from pulumiverse_scaleway import object as storage
 
 from components import cloud
 from components.scaleway.base import ScalewayComponent, localized
+from components.scaleway.key import limited_key
 
 PERMISSIONS = (
     "ObjectStorageBucketsRead",
@@ -55,27 +55,8 @@ class Bucket(ScalewayComponent[cloud.BucketArgs, cloud.Bucket]):
             tags=scope.tags,
             opts=self.child(data=True, adopt=localized(args.adopt, scope.region)),
         )
-        application = iam.Application(
-            self.named("application"),
-            description=f"Opens the bucket {args.bucket}",
-            tags=self.tags,
-            opts=self.child(),
-        )
-        iam.Policy(
-            self.named("policy"),
-            application_id=application.id,
-            rules=[
-                iam.PolicyRuleArgs(permission_set_names=list(PERMISSIONS), project_ids=[bucket.project_id])
-            ],
-            tags=self.tags,
-            opts=self.child(),
-        )
-        key = iam.ApiKey(
-            self.named("key"),
-            application_id=application.id,
-            default_project_id=bucket.project_id,
-            description=f"Opens the bucket {args.bucket}",
-            opts=self.child(),
+        application, key = limited_key(
+            self, f"Opens the bucket {args.bucket}", bucket.project_id, PERMISSIONS
         )
         storage.BucketPolicy(
             self.named("bucket-policy"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumiverse_scaleway import domain, iam, tem
+from pulumiverse_scaleway import domain, tem
 
 from components import cloud
 from components.scaleway.base import ScalewayComponent
 from components.scaleway.dns import relative
+from components.scaleway.key import limited_key
 
 REGION = "fr-par"
 """The only region the service is sold in; it sends for hosts anywhere."""
@@ -41,30 +42,8 @@ class Email(ScalewayComponent[cloud.EmailArgs, cloud.Email]):
             region=REGION,
             opts=self.child(ResourceOptions(depends_on=records)),
         )
-        application = iam.Application(
-            self.named("application"),
-            description=f"Sends mail as {args.domain}",
-            tags=self.tags,
-            opts=self.child(),
-        )
-        iam.Policy(
-            self.named("policy"),
-            application_id=application.id,
-            rules=[
-                iam.PolicyRuleArgs(
-                    permission_set_names=["TransactionalEmailEmailSmtpCreate"],
-                    project_ids=[sender.project_id],
-                )
-            ],
-            tags=self.tags,
-            opts=self.child(),
-        )
-        key = iam.ApiKey(
-            self.named("key"),
-            application_id=application.id,
-            default_project_id=sender.project_id,
-            description=f"Sends mail as {args.domain}",
-            opts=self.child(),
+        _, key = limited_key(
+            self, f"Sends mail as {args.domain}", sender.project_id, ["TransactionalEmailEmailSmtpCreate"]
         )
         return cloud.Email(
             host=sender.smtp_host,
