@@ -28,10 +28,19 @@ def render(hosts: Iterable[Host]) -> str:
     back = ", ".join(f'"{host.cable}" : jump {host.cable}_in' for host in hosts)
     leaving = [f"iifname vmap {{ {away} }}"] if hosts else []
     entering = [f"oifname vmap {{ {back} }}"] if hosts else []
+    # The namespace answers for its addresses on private networks too: nothing is taken from there, or a host
+    # would get around its security group. What a bridge itself carries has a bridge on both sides.
     lines += _chain(
-        "forward", ["type filter hook forward priority filter; policy accept;", *leaving, *entering]
+        "forward",
+        [
+            "type filter hook forward priority filter; policy accept;",
+            'meta iifkind "bridge" meta oifkind "veth" drop',
+            *leaving,
+            *entering,
+        ],
     )
-    lines += _chain("input", ["type filter hook input priority filter; policy accept;", *leaving])
+    closed = 'meta iifkind "bridge" drop'
+    lines += _chain("input", ["type filter hook input priority filter; policy accept;", closed, *leaving])
     lines += _chain("output", ["type filter hook output priority filter; policy accept;", *entering])
     return "\n".join([*lines, "}", ""])
 
