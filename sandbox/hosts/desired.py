@@ -24,8 +24,9 @@ NETWORK = "scaleway:network/privateNetwork:PrivateNetwork"
 IPAM_IP = "scaleway:ipam/ip:Ip"
 USER_DATA = "scaleway:instance/userData:UserData"
 
-# vCPU and memory by commercial type, from the provider's public list of servers.
-SIZES: Mapping[str, Mapping[str, float]] = json.loads((Path(__file__).parent / "sizes.json").read_text())
+# vCPU and memory by commercial type.
+SERVERS = Path(__file__).resolve().parent.parent / "schemas" / "data" / "scaleway-servers.json"
+SIZES: Mapping[str, Mapping[str, Any]] = json.loads(SERVERS.read_text())
 
 
 @dataclass(frozen=True)
