@@ -50,20 +50,6 @@ class Records(Names):
             raise EffectError(f"the sandbox's name server serves plain records only, not {', '.join(used)}")
 
 
-class Reverses(Names):
-    def check(self, world: World, row: Row) -> None:
-        """The provider sets a reverse name only when the forward name resolves to the address already."""
-        ip = world.inventory.get(names.IP, str(row.inputs["ipId"]))
-        address = str(ip.outputs.get("address")) if ip else ""
-        name = str(row.inputs["reverse"]).rstrip(".")
-        if address not in names.addresses(_overlay(world), name):
-            raise EffectError(
-                "scaleway-sdk-go: invalid argument(s): reverse does not respect constraint, Your reverse "
-                f"must resolve. Ensure the command 'dig +short {name}' matches your IP address '{address}'. "
-                "If it does, please contact our support."
-            )
-
-
 def _overlay(world: World) -> names.Overlay:
     mine = [(key, row) for key, row in list(_done.items()) if key[0] == world.root]
     return names.Overlay(
@@ -77,4 +63,4 @@ def _render(world: World) -> None:
     names.render(Layout(world.root.parent), lambda: _overlay(world))
 
 
-EFFECTS: dict[str, Effect] = {names.ZONE: Names(), names.RECORD: Records(), names.REVERSE: Reverses()}
+EFFECTS: dict[str, Effect] = {names.ZONE: Names(), names.RECORD: Records(), names.REVERSE: Names()}

@@ -135,8 +135,9 @@ def _reverse(store: Store, row: Record) -> None:
         if fqdn(record.inputs) == name and record.inputs["data"] == address:
             return
     raise Refusal(
-        f"scaleway-sdk-go: invalid argument(s): reverse {name} does not resolve to {address}: "
-        "create the record before the reverse"
+        "scaleway-sdk-go: invalid argument(s): reverse does not respect constraint, Your reverse "
+        f"must resolve. Ensure the command 'dig +short {name}' matches your IP address '{address}'. "
+        "If it does, please contact our support."
     )
 
 
