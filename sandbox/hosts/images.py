@@ -68,7 +68,8 @@ def base(suite: str, log: Callable[[str], None]) -> Path:
     ready = images / f"{suite}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if ready.exists():
         return ready
-    with process.lock(images / f"{ready.name}.lock"):
+    waiting = f"another command is building the base image of Debian {suite}; waiting for it"
+    with process.lock(images / f"{ready.name}.lock", lambda: log(waiting)):
         if not ready.exists():
             _build(suite, sources, ready, log)
     return ready
@@ -82,7 +83,7 @@ def machine_sources(etc: Path = Path("/etc/apt"), release: Path = Path("/etc/os-
     found: dict[str, list[str]] = {}
     for uri, suites in _entries(etc):
         mine = [wanted[name] for name in suites if name in wanted]
-        parts = urlsplit(uri)
+        parts = urlsplit(_first(uri))
         if mine and parts.hostname and "debian" in parts.path:
             # Credentials of the machine stay with the machine: hosts ask the sandbox's own mirror.
             port = f":{parts.port}" if parts.port else ""
@@ -93,6 +94,15 @@ def machine_sources(etc: Path = Path("/etc/apt"), release: Path = Path("/etc/os-
             " run the sandbox on Debian (a virtual machine or a dev container will do)"
         )
     return [Source(uri, tuple(dict.fromkeys(suites))) for uri, suites in found.items()]
+
+
+def _first(uri: str) -> str:
+    """What a list of mirrors, as Debian's cloud images have it, tries first; any other URI as it is."""
+    if not uri.startswith("mirror+file:"):
+        return uri
+    path = Path(uri.removeprefix("mirror+file:").replace("//", "/", 1))
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.split()[0] for line in lines if line.strip() and not line.startswith("#")), uri)
 
 
 def _entries(etc: Path) -> Iterator[tuple[str, list[str]]]:

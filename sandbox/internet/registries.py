@@ -7,7 +7,9 @@ network namespace, seldom: the answer is kept until a client's configuration cha
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import http.client
 import json
 import os
 import re
@@ -19,10 +21,11 @@ import urllib.request
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from sandbox import process
 from sandbox.internet.layout import Layout
+from sandbox.internet.render import write
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 CONFIGURATION = (
@@ -57,6 +60,7 @@ def known(layout: Layout) -> Registries:
             return found
     except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
         pass
+    print("==> asking pip, npm and apt of this machine for their registries", file=sys.stderr, flush=True)
     done = subprocess.run(
         [*process.outside(), sys.executable, "-c", f"import {__name__} as it; it.main()"],
         cwd=CHECKOUT,
@@ -65,7 +69,9 @@ def known(layout: Layout) -> Registries:
         check=True,
     )
     found = Registries(**json.loads(done.stdout))
-    kept.write_text(json.dumps({"mark": mark, "found": asdict(found)}))
+    write(kept, json.dumps({"mark": mark, "found": asdict(found)}))
+    for note in found.notes:
+        print(f"    {note}", file=sys.stderr, flush=True)
     return found
 
 
@@ -77,14 +83,16 @@ def ask() -> Registries:
         for url in client(found.notes):
             parts = urlsplit(url)
             if parts.scheme != "https" or parts.port not in (None, 443):
-                found.notes.append(f"hosts cannot use {url}: only https on port 443 is passed through")
+                plain = _login(url)[1]
+                found.notes.append(f"hosts cannot use {plain}: only https on port 443 is passed through")
             elif parts.hostname:
                 passed.add(parts.hostname)
     for url in _apt():
         parts = urlsplit(url)
         port = {"http": 80, "https": 443}.get(parts.scheme)
         if port is None or not parts.hostname or parts.port not in (None, port):
-            found.notes.append(f"hosts cannot use the package source {url}: only http and https are passed")
+            plain = _login(url)[1]
+            found.notes.append(f"hosts cannot use the package source {plain}: only http and https are passed")
         elif parts.hostname not in passed:
             found.mirrors[parts.hostname] = parts.scheme
     if not found.mirrors:
@@ -116,7 +124,10 @@ def _npm(notes: list[str]) -> Iterator[str]:
     """Registry URLs that npm is set to and its own default, and where the files of each lie."""
     npm = shutil.which("npm") or shutil.which("npm", path=str(Path(sys.executable).parent))
     if npm is None:
-        notes.append("npm is not installed here, so its registry is not known and not passed through")
+        notes.append(
+            "npm is not installed here, so its registry is not known and hosts cannot reach it:"
+            " apt-get install npm, then `up` again"
+        )
         return
     plain = ["--userconfig=/nonexistent/user", "--globalconfig=/nonexistent/global"]
     settings = json.loads(_output([npm, "config", "list", "--json"], notes) or "{}")
@@ -147,13 +158,24 @@ def _apt() -> Iterator[str]:
 
 
 def _get(url: str, accept: str, notes: list[str]) -> str:
-    request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310 - as the client is set
+    login, plain = _login(url)
+    request = urllib.request.Request(plain, headers={"Accept": accept, **login})  # noqa: S310 - as the client is set
     try:
         with urllib.request.urlopen(request, timeout=WAIT) as reply:  # noqa: S310
             return str(reply.read().decode(errors="replace"))
-    except (OSError, ValueError) as error:
-        notes.append(f"{url} does not answer: {error}")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        notes.append(f"{plain} does not answer: {error}")
         return ""
+
+
+def _login(url: str) -> tuple[dict[str, str], str]:
+    """The header for a name and password in ``url``, and the rest, which may be shown."""
+    parts = urlsplit(url)
+    login, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return {}, url
+    token = base64.b64encode(unquote(login).encode()).decode()
+    return {"Authorization": f"Basic {token}"}, parts._replace(netloc=host).geturl()
 
 
 def _origins(page: str, before: str = r"""["']""") -> Iterable[str]:

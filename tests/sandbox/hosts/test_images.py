@@ -52,6 +52,24 @@ def test_one_line_sources_are_read_and_credentials_stay_behind(tmp_path):
     assert found == [Source("https://mirror.example:8443/debian", ("{}",))]
 
 
+def test_a_list_of_mirrors_as_cloud_images_have_it_leads_to_its_first(tmp_path):
+    mirrors = tmp_path / "debian.list"
+    mirrors.write_text(
+        "# nearest first\nhttps://near.example/debian priority:1\nhttps://far.example/debian\n"
+    )
+    for slashes in ("", "//"):
+        text = DEB822.replace("http://mirror.example/debian\n", f"mirror+file:{slashes}{mirrors}\n")
+        found = images.machine_sources(*_etc(tmp_path / f"etc{slashes.count('/')}", text))
+        assert found[0] == Source("https://near.example/debian", ("{}", "{}-updates"))
+
+
+def _etc(etc, text):
+    (etc / "sources.list.d").mkdir(parents=True)
+    (etc / "sources.list.d" / "debian.sources").write_text(text)
+    (etc / "os-release").write_text("VERSION_CODENAME=bookworm\n")
+    return etc, etc / "os-release"
+
+
 def test_a_machine_without_debian_s_archive_is_told_so(tmp_path):
     with pytest.raises(SandboxError, match="no Debian archive"):
         machine(tmp_path, sources_list="deb http://mirror.example/ubuntu noble main\n", codename="noble")

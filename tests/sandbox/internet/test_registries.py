@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
 
 from sandbox.internet import registries
@@ -53,3 +55,22 @@ def test_files_may_lie_on_another_host_than_their_index():
         {"files": [{"url": "https://files.example/a/b.whl"}, {"url": "https://files.example/c.whl"}]}
     )
     assert list(registries._origins(page)) == ["https://files.example"]
+
+
+def test_a_password_goes_to_its_registry_and_nowhere_else(monkeypatch):
+    asked = []
+
+    def refuse(request, timeout):
+        asked.append((request.full_url, request.get_header("Authorization")))
+        raise http.client.IncompleteRead(b"")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    notes: list[str] = []
+    assert registries._get("https://me:p%40ss@index.example:8443/pip/", "*/*", notes) == ""
+    token = base64.b64encode(b"me:p@ss").decode()
+    assert asked == [("https://index.example:8443/pip/", f"Basic {token}")]
+    assert notes[0].startswith("https://index.example:8443/pip/ does not answer")
+    monkeypatch.setattr(registries, "_pip", lambda _: iter(["http://me:secret@plain.example/simple"]))
+    monkeypatch.setattr(registries, "_npm", lambda _: iter([]))
+    monkeypatch.setattr(registries, "_apt", lambda: iter(["ftp://me:secret@old.example/d"]))
+    assert "secret" not in "".join(registries.ask().notes)
