@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from sandbox import paths, stacks
 from sandbox.errors import SandboxError
 from sandbox.inventory import Record, Store, open_store, process
+from sandbox.process import began, using
 
 if TYPE_CHECKING:
     from sandbox.twins.cloud import Cloud
@@ -197,26 +198,27 @@ def session(root: Path, *, real: bool = False) -> Iterator[Session]:
     from sandbox.twins.log import LOG
     from sandbox.twins.server import serve
 
-    world, effects = None, {}
-    if real:  # first of all: it moves this process into the sandbox's network, threads started later with it
-        from sandbox import real as machine
-
-        world = machine.prepare(root)
-        world.notes["log"] = LOG
-        from sandbox.effects.registry import EFFECTS
-
-        effects = EFFECTS
     toolchain(root)
-    store = open_store(paths.state(root))
-    try:
-        cloud = Cloud(store, world, effects)
-        with serve(cloud, site(root)) as attached:
-            yield Session(root, store, cloud, attached)
-    finally:
-        empty = real and not any(row.real for row in store.every())
-        store.close()
-        if empty:  # nothing real is left, or was never made: its world goes too
-            machine.reset(root)
+    with using(paths.state(root)) as alone:
+        world, effects = None, {}
+        if real:  # before any thread is started: it moves this one into the sandbox's network
+            from sandbox import real as machine
+
+            world = machine.prepare(root)
+            world.notes["log"] = LOG
+            from sandbox.effects.registry import EFFECTS
+
+            effects = EFFECTS
+        store = open_store(paths.state(root))
+        try:
+            cloud = Cloud(store, world, effects)
+            with serve(cloud, site(root)) as attached:
+                yield Session(root, store, cloud, attached)
+        finally:
+            empty = real and not any(row.real for row in store.every())
+            store.close()
+            if empty and alone():  # nothing real is left, or was never made: its world goes too
+                machine.reset(root)
 
 
 def site(root: Path) -> Path | None:
@@ -294,7 +296,6 @@ def _lives(pid: int, since: str) -> bool:
     if not mark:
         return False
     try:
-        started = Path(f"/proc/{pid}").stat().st_ctime
-        return started <= datetime.fromisoformat(since).timestamp() + 2
+        return began(pid) <= datetime.fromisoformat(since).timestamp() + 2
     except (OSError, ValueError):
         return True

@@ -7,6 +7,8 @@ import os
 from functools import cache as _once
 from pathlib import Path
 
+RUNTIME = Path("/run/berth")
+
 
 @_once
 def root() -> Path:
@@ -21,15 +23,18 @@ def key(root: Path) -> str:
 
 
 def state(root: Path) -> Path:
-    """``.sandbox``: inventory, Pulumi state, derived stack files. Created, closed to others."""
+    """``.sandbox``: inventory, engine's state, derived stack files. Made in a checkout, closed to others."""
     path = root / ".sandbox"
-    path.mkdir(mode=0o700, exist_ok=True)
+    if root.is_dir():
+        path.mkdir(mode=0o700, exist_ok=True)
+        if path.stat().st_mode & 0o077 and os.access(path, os.W_OK):  # made by somebody less careful
+            path.chmod(0o700)
     return path
 
 
 def runtime(root: Path) -> Path:
     """Short directory for unix sockets and pid files (their path limit is about 100 bytes). Not created."""
-    return Path("/run/berth") / key(root)
+    return RUNTIME / key(root)
 
 
 def cache() -> Path:

@@ -81,11 +81,41 @@ class Running:
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Only one holder at a time on this machine, threads included; waits. ``path`` is created and stays."""
+def lock(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Only one holder at a time on this machine, threads included; waits. ``path`` is created and stays.
+
+    ``waiting`` is called once if somebody else holds it.
+    """
     with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def using(directory: Path) -> Iterator[Callable[[], bool]]:
+    """At work on a directory, beside others: nobody clears it away meanwhile.
+
+    What it yields says whether nobody else is at work: then nobody can begin before the end; else this use is
+    over, so that of several that end together the last is alone.
+    """
+    handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+
+    def alone() -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield alone
+    finally:
+        os.close(handle)
 
 
 def ensure(service: Service, run: Path, logs: Path) -> Running:
@@ -230,6 +260,17 @@ def _stat(pid: int) -> tuple[int, int, str] | None:
     except OSError:
         return None
     return int(fields[3]), int(fields[19]), fields[0]
+
+
+def began(pid: int) -> float:
+    """When a process began, in seconds since the epoch. Raises OSError where the kernel does not tell.
+
+    Not the times of its directory in /proc, which are those of the first look at it.
+    """
+    found = _stat(pid)
+    if found is None:
+        raise ProcessLookupError(pid)
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + found[1] / os.sysconf("SC_CLK_TCK")
 
 
 def _alive(record: Running) -> bool:

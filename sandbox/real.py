@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sandbox import internet, inventory, paths
+from sandbox import internet, inventory, paths, process
 from sandbox.effects.protocol import World
 from sandbox.errors import SandboxError
 from sandbox.hosts import desired as want
 from sandbox.hosts import effects, images, instance, net, plumbing
+from sandbox.internet.render import write
 
 TOOLS = {
     "ip": "iproute2",
@@ -38,6 +39,7 @@ ip link add a0 type veth peer name a1 && ip link add b0 type bridge && ip link s
 echo 1 >/proc/sys/net/ipv4/ip_forward &&
 nft 'table inet t { chain c { type filter hook forward priority filter; ct state established accept; }; }'
 """
+NOTE = "checkout"  # a file with the path of a checkout
 MACHINE = "use a machine with a kernel of its own: a virtual machine, Lima, or a privileged dev container"
 
 
@@ -61,20 +63,22 @@ def prepare(root: Path) -> World:
     """
     state = paths.state(root)
     world = World(root=state, inventory=inventory.open_store(state))
-    net.ensure(root)
+    _claim(root)
+    with process.lock(state / "hosts.lock"):
+        net.ensure(root)
+    places = instance.places(root)  # before the inventory is read: another command may just make a host
     desired = effects.connect(world)
     ready = {row.id for row in world.inventory.all(want.SERVER) if row.state == "ready"}
     known = {host.key for host in desired.hosts}
-    for place in instance.places(root):
+    for place in places:
         if place.key not in known:
             with instance.locked(place):
                 instance.destroy(place)
 
     def mend(host: want.Host) -> None:
-        place = instance.Place(root, host.key)
-        # One that is not made is being made, or was lost: its twin's business.
-        if host.id in ready and place.made.exists():
-            instance.ensure(place, host, effects.log(world))
+        # One that is not made is being made or removed by another command, or was lost: its twin's business.
+        if host.id in ready:
+            instance.ensure(instance.Place(root, host.key), host, effects.log(world), make=False)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(mend, desired.hosts))
@@ -82,20 +86,56 @@ def prepare(root: Path) -> World:
     return world
 
 
+def _claim(root: Path) -> None:
+    """Note whose world this is: in the world, should the checkout go, and in the checkout, should it move."""
+    mine = paths.state(root) / NOTE
+    before = Path(mine.read_text()) if mine.exists() else root
+    if before != root:
+        raise SandboxError(
+            f"this checkout was at {before} when its hosts were made, and they do not move along: "
+            "`python -m sandbox reset`, then `up`"
+        )
+    paths.runtime(root).mkdir(mode=0o700, parents=True, exist_ok=True)
+    for note in (mine, paths.runtime(root) / NOTE):
+        write(note, str(root))
+
+
+def moved(root: Path) -> list[Path]:
+    """Where the checkout was when its hosts were made, if that is elsewhere and nothing is there now."""
+    note = paths.state(root) / NOTE
+    return [place for place in lost() if note.exists() and note.read_text() == str(place)]
+
+
+def lost() -> list[Path]:
+    """Checkouts that are gone without a `reset`, so that what they started still runs."""
+    found = []
+    for note in sorted(paths.RUNTIME.glob(f"*/{NOTE}")):
+        root = Path(note.read_text())
+        # What a mount has kept from being removed is no checkout.
+        there = any((root / name).exists() for name in ("Pulumi.yaml", ".sandbox/inventory.db"))
+        if not there and paths.runtime(root) == note.parent:
+            found.append(root)
+    return found
+
+
 def reset(root: Path) -> None:
-    """Remove everything real of the checkout: servers, hosts, mounts, namespaces. The inventory stays."""
+    """Remove everything real of the checkout: servers, hosts, mounts, namespaces. The inventory stays.
+
+    Also that of a checkout that is gone, or was at another place.
+    """
     name = paths.netns(root)
     if net.exists(name) and not net.inside(name):
         net.enter(name)  # where its containers can be spoken to
     internet.stop(root)
     namespaces = [path.name for path in net.NETNS.glob(plumbing.namespace(root, "*"))]
     # Also hosts whose directory somebody has removed.
-    lost = {instance.Place(root, found.removeprefix(f"{name}-")) for found in namespaces}
-    for place in lost.union(instance.places(root)):
+    bare = {instance.Place(root, found.removeprefix(f"{name}-")) for found in namespaces}
+    for place in bare.union(instance.places(root)):
         instance.destroy(place)
     net.leave()
     for found in [*namespaces, name]:
         net.drop(found)
+    (paths.state(root) / NOTE).unlink(missing_ok=True)
     for directory in (paths.state(root) / "hosts", paths.runtime(root)):
         if directory.exists():
             shutil.rmtree(directory)
@@ -148,6 +188,9 @@ def _try(command: list[str], text: str | None = None) -> str | None:
 
 
 def _namespaces() -> str | None:
+    for left in net.NETNS.glob("berth-trial-*"):  # by one that was killed
+        if not Path("/proc", left.name.rpartition("-")[2]).exists():
+            net.drop(left.name)
     name = f"berth-trial-{os.getpid()}"
     try:
         net.make(name)

@@ -12,6 +12,7 @@ from sandbox import engine, paths
 from sandbox.errors import SandboxError
 from sandbox.inventory import open_store
 
+LOST = "the hosts of a checkout that is gone still run: {}; `python -m sandbox reset --orphans` ends them"
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 from rich.console import Console
 
+from sandbox.commands._run import LOST
+
 
 def doctor() -> None:
     """Try for real, leaving nothing, what hosts need. Exit code 1 when they can only be recorded."""
@@ -17,4 +19,6 @@ def doctor() -> None:
     if reasons:
         out.print("Until then `up` records hosts without running them; `preview` works as it is.")
         raise typer.Exit(1)
+    for gone in real.lost():
+        out.print(f"[yellow]![/] {LOST.format(gone)}")
     out.print("[green]✓[/] this machine runs real hosts: system containers, networks, firewalls, names.")

@@ -16,6 +16,7 @@ from sandbox.twins.cloud import STATELESS
 
 out = Console(highlight=False, soft_wrap=True)
 MB = 2**20
+MOST = 20  # refusals shown
 
 
 def gather() -> dict[str, Any]:
@@ -104,10 +105,12 @@ def _machine(machine: Mapping[str, Any]) -> None:
     out.print(f"[bold]services[/]  {services or 'none runs'}")
     for issued in internet["certificates"]:
         out.print(f"  certificate for {', '.join(issued['names'])} until {issued['expires'][:10]}")
-    for refusal in internet["refused"]:
+    for refusal in internet["refused"][:MOST]:
         out.print(
             f"  [yellow]refused:[/] {refusal['kind']} {refusal['name']} "
             f"[dim]asked by {refusal['client']}, {refusal['count']} times[/]"
         )
+    if len(internet["refused"]) > MOST:
+        out.print(f"  [yellow]refused:[/] {len(internet['refused']) - MOST} more; `status --json` has all")
     for note in internet["notes"]:
         out.print(f"  {note}")

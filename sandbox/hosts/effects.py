@@ -74,9 +74,9 @@ class PrivateNic(Wiring):
     def _settle(self, world: World, desired: want.Desired, row: Row) -> None:
         host = desired.host(str(row.inputs["serverId"]))
         place = host and instance.Place(checkout(world), host.key)
-        if host and place and place.made.exists():
+        if host and place:
             with worded():
-                instance.ensure(place, host, log(world))
+                instance.ensure(place, host, log(world), make=False)
 
 
 class Server:

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,13 +78,16 @@ def locked(place: Place) -> Iterator[None]:
         yield
 
 
-def ensure(place: Place, host: Host, log: Log) -> None:
+def ensure(place: Place, host: Host, log: Log, *, make: bool = True) -> None:
     """Have the host made, mounted, configured, and running or stopped as it should be.
 
     Its cables are there. Returns once systemd runs, not once sshd answers: neither does a provider's API.
+    ``make`` False leaves one that is not made as it is.
     """
     with locked(place):
         if not place.made.exists():
+            if not make:
+                return
             destroy(place)  # half a host that a kill has left
             _make(place, host, log)
         _mount(place, log)
@@ -116,7 +119,7 @@ def destroy(place: Place) -> None:
     """Remove every trace of the host but its cables; no error when there is none."""
     _lxc(place, "lxc-stop", "-k", check=False)
     _sweep(place)
-    for mount in _mounts(place.directory):
+    for mount in _mounts(place):
         if subprocess.run(["umount", mount], capture_output=True, check=False).returncode:
             subprocess.run(["umount", "-l", mount], check=True)
     if place.directory.exists():
@@ -147,7 +150,13 @@ def _make(place: Place, host: Host, log: Log) -> None:
     meta = {"instance-id": host.id.rpartition("/")[2], "local-hostname": host.hostname}
     _write(place, f"{seed}/meta-data", json.dumps(meta))
     _trust(place)
-    place.made.write_text(json.dumps({"id": host.id, "suite": suite, "base": str(base)}))
+    _note(place, {"id": host.id, "suite": suite, "base": str(base)})
+
+
+def _note(place: Place, made: Mapping[str, str]) -> None:
+    new = place.made.with_suffix(".new")
+    new.write_text(json.dumps(made))
+    new.replace(place.made)  # whole or not at all: a kill may come here too
 
 
 def _trust(place: Place) -> None:
@@ -181,7 +190,7 @@ def _mount(place: Place, log: Log) -> None:
     base = Path(made["base"])
     if not base.exists():  # the cache was cleaned
         base = images.base(made["suite"], log)
-        place.made.write_text(json.dumps({**made, "base": str(base)}))
+        _note(place, {**made, "base": str(base)})
     _overlay(place, base)
 
 
@@ -189,7 +198,10 @@ def _overlay(place: Place, base: Path) -> None:
     layers = {"lowerdir": base, "upperdir": place.directory / "upper", "workdir": place.directory / "work"}
     escaped = {name: re.sub(r"([\\,:])", r"\\\1", str(path)) for name, path in layers.items()}
     options = ",".join(f"{name}={path}" for name, path in escaped.items())
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(place.rootfs)], check=True)
+    command = ["mount", "-t", "overlay", "overlay", "-o", options, str(place.rootfs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EffectError(f"the disk of {place.name}: {done.stderr.strip()}")
 
 
 def _config(place: Place, host: Host) -> bool:
@@ -332,11 +344,11 @@ def _link(place: Place, path: str, to: str) -> None:
     target.symlink_to(to)
 
 
-def _mounts(below: Path) -> list[str]:
-    """Mount points under a directory, innermost first."""
+def _mounts(place: Place) -> list[str]:
+    """Mount points of a host, innermost first, also where its checkout was moved with them."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     points = [line.split()[4].replace("\\040", " ") for line in lines]
-    return sorted((point for point in points if Path(point).is_relative_to(below)), key=len, reverse=True)
+    return sorted((point for point in points if place.name in Path(point).parts), key=len, reverse=True)
 
 
 def _sweep(place: Place) -> None:

@@ -20,6 +20,7 @@ from sandbox.effects.protocol import World
 from sandbox.errors import SandboxError
 from sandbox.internet import acme, certs, gateway, git, names, out, registries
 from sandbox.internet.layout import GATEWAY, Layout
+from sandbox.internet.render import write
 
 # Program -> Debian package of it.
 TOOLS = {
@@ -42,7 +43,7 @@ def ensure(root: Path, world: World) -> None:
     layout = Layout(root)
     if process.born_in(layout.namespace):
         raise SandboxError("this command was itself started inside the sandbox; run it from outside")
-    with process.lock(layout.state / "lock"):
+    with process.lock(layout.run / "lock"):
         certs.bundle(root)
         found = registries.known(layout)
         out.wall()
@@ -59,10 +60,10 @@ def ensure(root: Path, world: World) -> None:
 
 def stop(root: Path) -> None:
     """End every server of the checkout; what it holds on disk stays. No error when nothing runs."""
-    layout = Layout(root)
-    with process.lock(layout.state / "lock"):
-        for name in process.names(layout.run):
-            process.stop(name, layout.run)
+    run = Layout(root).run
+    with process.lock(run / "lock"):
+        for name in process.names(run):
+            process.stop(name, run)
 
 
 def status(root: Path) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def inside(root: Path) -> list[str]:
     mounts = []
     for name, text in files.items():
         path = layout.state / name
-        path.write_text(text)
+        write(path, text)  # another command may be reading it
         mounts.append(f'mount --bind "{path}" "$(readlink -f /etc/{name})"')
     script = f'{" && ".join(mounts)} && exec "$@"'
     return [

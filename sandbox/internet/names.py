@@ -18,6 +18,7 @@ from typing import NamedTuple
 from sandbox import process
 from sandbox.effects.protocol import Inventory, Row
 from sandbox.internet.layout import GATEWAY, Layout
+from sandbox.internet.render import write
 
 ZONE = "scaleway:domain/zone:Zone"
 RECORD = "scaleway:domain/record:Record"
@@ -89,7 +90,7 @@ def service(layout: Layout) -> process.Service:
     text = "".join(f"{key}={value}\n" for key, value in settings.items())
     directory = layout.state / "pdns"
     directory.mkdir(mode=0o700, exist_ok=True)
-    (directory / "pdns.conf").write_text(text)
+    write(directory / "pdns.conf", text)
     return process.Service(
         name="pdns",
         command=["pdns_server", f"--config-dir={directory}"],
@@ -218,18 +219,6 @@ def reverse_zones(inventory: Inventory | Overlay) -> dict[str, list[Entry]]:
             name = ".".join([*reversed(octets), "in-addr.arpa"])
             found[zone].append(Entry(name, "PTR", str(row.inputs["reverse"]).rstrip("."), 3600))
     return found
-
-
-def addresses(inventory: Inventory | Overlay, name: str) -> list[str]:
-    """The IPv4 addresses the zones give for ``name``, aliases followed; [] for a name not in any of them."""
-    entries = [entry for found in zones(inventory).values() for entry in found]
-    name = name.rstrip(".").lower()
-    for _ in range(8):
-        here = {entry.type: entry.content for entry in entries if entry.name == name}
-        if "CNAME" not in here and "ALIAS" not in here:
-            return [entry.content for entry in entries if entry.name == name and entry.type == "A"]
-        name = (here.get("CNAME") or here["ALIAS"]).lower()
-    return []
 
 
 def _root() -> list[Entry]:

@@ -7,6 +7,7 @@ Providers in STATELESS hold nothing in a cloud (the engine's state is all there 
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from functools import cache
 from typing import Any
 
 from sandbox.effects.protocol import Effect, EffectError, Row, World
+from sandbox.errors import SandboxError
 from sandbox.inventory import Fault, Record, Store
 from sandbox.twins.outputs import Call, Context, Refusal, module
 from sandbox.twins.rules import Rules, plain
@@ -24,7 +26,7 @@ from sandbox.twins.wire import Props
 STATELESS = ("random", "tls", "command")
 
 
-class CloudError(Exception):
+class CloudError(SandboxError):
     """A call failed as it would at the provider; the message is the provider's."""
 
 
@@ -206,12 +208,12 @@ class Cloud:
             return row
         try:
             done = self._run(lambda: {**row.outputs, **effect.create(self._world(), row)}, row)
-        except CloudError:
+        except CloudError as failed:
             # The provider would have nothing either: what was begun is undone.
             try:
-                effect.delete(self._world(), row)
-            except EffectError as error:
-                raise CloudError(f"undoing {row.name}: {error}") from error
+                self._try(lambda: effect.delete(self._world(), row))
+            except CloudError as error:
+                raise CloudError(f"{failed}\nundoing it failed too, the next run tries: {error}") from error
             self.store.remove(row.token, row.id, "undone")
             raise
         done = replace(done, state="ready")
@@ -407,8 +409,10 @@ class Cloud:
     def _try(action: Any) -> Any:
         try:
             return action()
-        except EffectError as error:
+        except (EffectError, SandboxError) as error:
             raise CloudError(str(error)) from error
+        except (OSError, subprocess.SubprocessError) as error:  # a full disk, a tool that is gone
+            raise CloudError(f"the machine of the sandbox could not do it: {error}") from error
 
     def _strike(self, resource: Resource, op: str) -> Fault | None:
         fault = self.store.strike(resource.token, op)

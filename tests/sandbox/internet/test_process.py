@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -131,3 +132,43 @@ def test_a_server_that_never_answers_is_reported(service, tmp_path):
     deaf = dataclasses.replace(service, ready=lambda: False, patience=0.2)
     with pytest.raises(SandboxError, match="does not answer"):
         process.ensure(deaf, tmp_path, tmp_path)
+
+
+def test_when_a_process_began_is_not_when_somebody_first_looked():
+    sleeper = subprocess.Popen(["sleep", "60"])
+    started = time.time()
+    try:
+        time.sleep(1)
+        assert abs(process.began(sleeper.pid) - started) < 0.2
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    with pytest.raises(ProcessLookupError):
+        process.began(sleeper.pid)
+
+
+def test_the_last_of_several_users_is_alone(tmp_path):
+    with process.using(tmp_path) as first:
+        with process.using(tmp_path) as second:
+            assert not second()
+            assert first()  # the second has given up its use
+        done = subprocess.run(["timeout", "1", "flock", "--shared", str(tmp_path), "true"], check=False)
+        assert done.returncode == 124  # nobody begins while somebody is alone
+    subprocess.run(["flock", "--shared", "--nonblock", str(tmp_path), "true"], check=True)
+
+
+def test_who_has_to_wait_for_a_lock_is_told(tmp_path):
+    told = []
+    with process.lock(tmp_path / "l", lambda: told.append("free")):
+        holder = threading.Thread(target=_take, args=(tmp_path / "l", told))
+        holder.start()
+        while not told:
+            time.sleep(0.01)
+        assert told == ["waiting"]
+    holder.join()
+    assert told == ["waiting", "mine"]
+
+
+def _take(path, told):
+    with process.lock(path, lambda: told.append("waiting")):
+        told.append("mine")

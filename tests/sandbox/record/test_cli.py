@@ -8,12 +8,17 @@ import subprocess
 
 import pytest
 
+from sandbox import paths
+from sandbox.process import using
+
 pytestmark = pytest.mark.sandbox
 
 PROGRAM = """
 ip = instance.Ip("ip")
 pulumi.export("address", ip.address)
 pulumi.export("token", pulumi.Config().get_secret("token"))
+pulumi.export("site", {"urls": ["https://shop.example/", "http://plain.example/"], "note": "https://a b"})
+pulumi.export("hidden", pulumi.Output.secret("https://secret.example/"))
 """
 
 
@@ -30,7 +35,10 @@ def test_a_round_of_all_commands(own_lab):
     assert "1 to create" not in lab.sandbox("preview", "--stack", "dev").good().text  # stack and address
     assert lab.rows() == []
     up = lab.sandbox("up", "--stack", "dev", "--record-only").good()
-    assert "Recorded only: no host was run" in up.text
+    closing = up.text.partition("==> ")[2].splitlines()
+    assert "Recorded only: no host was run and no service started (--record-only was given)" in closing[0]
+    assert "Nothing answers at https://shop.example/ until hosts can run: " in closing[1]
+    assert len(closing) == 2
     report = json.loads(lab.sandbox("status", "--json").good().text)
     assert report["stacks"]["dev"]["mode"] == "record-only"
     assert report["stacks"]["dev"]["types"] == {"scaleway:instance/ip:Ip": 1}
@@ -66,8 +74,17 @@ def test_a_round_of_all_commands(own_lab):
 
     for path in (lab.state_directory / "inventory.db", lab.state_directory / "passphrase"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with using(lab.state_directory):
+        lab.sandbox("reset").bad("another command is at work in this sandbox")
+    assert (lab.state_directory / "inventory.db").exists()
     lab.sandbox("reset").good()
     assert [path.name for path in lab.state_directory.iterdir()] == ["toolchain.json"]
+
+
+def test_what_somebody_made_open_is_closed(tmp_path):
+    (tmp_path / ".sandbox").mkdir(mode=0o755)
+    assert stat.S_IMODE(paths.state(tmp_path).stat().st_mode) == 0o700
+    assert not paths.state(tmp_path / "gone").exists()
 
 
 def test_accounts_of_the_caller_do_not_reach_the_program(own_lab, monkeypatch):
