@@ -159,7 +159,7 @@ def floor(root: Path, files: str) -> tuple[float, float]:
     key.chmod(0o600)
 
     def make(token: str, name: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> Record:
-        row = Record(id=f"fr-par-1/{name}", token=token, name=name, inputs=inputs, outputs=outputs)
+        row = Record(id=f"fr-par-1/{name}", token=token, name=name, inputs=inputs, outputs=outputs, real=True)
         world.inventory.put(row)  # type: ignore[attr-defined]  # the store behind the read-only protocol
         effects.EFFECTS[token].create(world, row)
         return row
@@ -222,7 +222,7 @@ def main() -> None:
         theirs: list[tuple[float, float]] = []
         try:
             for number in range(rounds):
-                sandbox(root, "destroy", "--yes").wait()
+                sandbox(root, "destroy").wait()
                 for turn in (0, 1) if number % 2 else (1, 0):
                     if turn:
                         ours.append(berth(root))
@@ -232,7 +232,7 @@ def main() -> None:
                         theirs.append(_apart(other, files))
                 print(f"round {number + 1}: berth {ours[-1]:.1f} s, script {theirs[-1][0]:.1f} s", flush=True)
         finally:
-            sandbox(root, "reset", "--yes").wait()
+            sandbox(root, "reset").wait()
     total, packages = (statistics.median(column) for column in zip(*theirs, strict=True))
     median = statistics.median(ours)
     print(f"berth   {median:6.1f} s   ({min(ours):.1f}-{max(ours):.1f})")

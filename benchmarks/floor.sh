@@ -55,7 +55,7 @@ cd /srv/build
 setpriv --reuid=build --regid=build --init-groups env HOME=/var/lib/build npm ci --no-audit --no-fund --loglevel=warn
 setpriv --reuid=build --regid=build --init-groups env HOME=/var/lib/build npm run build
 stamp built
-install -d /srv/scell-frontend/releases/floor
-cp -r dist /srv/scell-frontend/releases/floor/dist
-ln -sfn releases/floor /srv/scell-frontend/current
+install -d /srv/scell/releases/floor
+cp -r dist /srv/scell/releases/floor/dist
+ln -sfn releases/floor /srv/scell/current
 stamp finished
