@@ -347,8 +347,10 @@ def _link(place: Place, path: str, to: str) -> None:
 def _mounts(place: Place) -> list[str]:
     """Mount points of a host, innermost first, also where its checkout was moved with them."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    points = [line.split()[4].replace("\\040", " ") for line in lines]
-    return sorted((point for point in points if place.name in Path(point).parts), key=len, reverse=True)
+    points = [Path(line.split()[4].replace("\\040", " ")) for line in lines]
+    # Its network namespace has its name too, and stays.
+    found = (point for point in points if place.name in point.parts and net.NETNS not in point.parents)
+    return sorted(map(str, found), key=len, reverse=True)
 
 
 def _sweep(place: Place) -> None:

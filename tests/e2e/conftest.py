@@ -17,7 +17,7 @@ FIGURES: dict[str, str] = {}
 class Site:
     """The checkout, and what was seen while it came up.
 
-    ``lines`` are the machine's command lines, ``memory`` the most bytes `make up` and all below it used at once.
+    ``lines`` are the machine's command lines, ``memory`` the most bytes that `make up` and all below it used.
     """
 
     checkout: Checkout
