@@ -30,7 +30,8 @@ LOG_LIMIT = 4_000_000  # bytes; a log longer than this starts anew with its serv
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 # The shell ends at once and leaves the server to init: no zombie and no unread pipe in a long command.
 # In a shell without job control a background child leads no group, so setsid does not fork: $! is the server.
-LAUNCH = 'log=$1; shift; cd /; setsid "$@" </dev/null >>"$log" 2>&1 & echo $!'
+# It writes the pid down itself, so that one started by a command that was killed meanwhile is found again.
+LAUNCH = 'log=$1; pid=$2; shift 2; cd /; setsid "$@" </dev/null >>"$log" 2>&1 & echo $! >"$pid"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,14 +143,13 @@ def ensure(service: Service, run: Path, logs: Path) -> Running:
     log = logs / f"{service.name}.log"
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.unlink()
-    done = subprocess.run(
-        ["sh", "-c", LAUNCH, "sh", str(log), *service.launch],
+    begun = run / f"{service.name}.pid"
+    subprocess.run(
+        ["sh", "-c", LAUNCH, "sh", str(log), str(begun), *service.launch],
         env={**ENVIRONMENT, **service.environment},
-        stdout=subprocess.PIPE,
         check=True,
-        text=True,
     )
-    pid = int(done.stdout)
+    pid = int(begun.read_text())
     born = _stat(pid)
     started = Running(
         name=service.name,
@@ -184,7 +184,7 @@ def running(name: str, run: Path) -> Running | None:
 
 def names(run: Path) -> list[str]:
     """Every server recorded, alive or not."""
-    return sorted(path.stem for path in run.glob("*.json"))
+    return sorted({path.stem for path in run.iterdir() if path.suffix in (".json", ".pid")})
 
 
 def stop(name: str, run: Path, patience: float = 5.0) -> None:
@@ -202,7 +202,8 @@ def stop(name: str, run: Path, patience: float = 5.0) -> None:
             members = list(_members(record))
         if not members:
             break
-    (run / f"{name}.json").unlink(missing_ok=True)
+    for kind in ("json", "pid"):
+        (run / f"{name}.{kind}").unlink(missing_ok=True)
 
 
 def memory(record: Running) -> int:
@@ -244,13 +245,27 @@ def _read(name: str, run: Path) -> Running | None:
     try:
         return Running(**json.loads((run / f"{name}.json").read_text()))
     except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        return _begun(name, run)
+
+
+def _begun(name: str, run: Path) -> Running | None:
+    """A server whose command was killed before it wrote the record."""
+    path = run / f"{name}.pid"
+    try:
+        pid = int(path.read_text())
+        found = _stat(pid)
+        if found is None or began(pid) > path.stat().st_mtime + 1:  # the number is another's by now
+            return None
+    except (OSError, ValueError):
         return None
+    return Running(name=name, pid=pid, start=found[1], network=0, command="", settings="")
 
 
 def _write(record: Running, run: Path) -> None:
     temporary = run / f"{record.name}.json.new"
     temporary.write_text(json.dumps(vars(record)))
     temporary.replace(run / f"{record.name}.json")
+    (run / f"{record.name}.pid").unlink(missing_ok=True)
 
 
 def _stat(pid: int) -> tuple[int, int, str] | None:

@@ -96,6 +96,23 @@ def test_a_killed_server_comes_back_though_a_child_and_its_socket_are_left(servi
     assert _family(first.pid) == []
 
 
+def test_a_server_whose_command_was_killed_before_it_was_recorded_is_not_lost(service, tmp_path):
+    first = process.ensure(service, tmp_path, tmp_path)
+    (tmp_path / "server.json").unlink()
+    begun = tmp_path / "server.pid"
+    begun.write_text(f"{first.pid}\n")
+    assert process.names(tmp_path) == ["server"]
+    second = process.ensure(service, tmp_path, tmp_path)
+    assert second.pid != first.pid
+    assert _family(first.pid) == []
+    assert not begun.exists()
+    # A number that has become another's since is nobody of ours.
+    process.stop("server", tmp_path)
+    begun.write_text(str(os.getpid()))
+    os.utime(begun, (0, 0))
+    process.stop("server", tmp_path)
+
+
 def test_changed_settings_restart_or_reload(service, tmp_path):
     first = process.ensure(service, tmp_path, tmp_path)
     second = process.ensure(dataclasses.replace(service, settings="two"), tmp_path, tmp_path)
