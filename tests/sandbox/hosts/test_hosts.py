@@ -17,10 +17,11 @@ import yaml
 
 from sandbox import paths, process, real
 from sandbox.effects.protocol import EffectError
+from sandbox.errors import SandboxError
 from sandbox.hosts import desired as want
 from sandbox.hosts import effects, instance, net
 from sandbox.hosts.instance import Place
-from sandbox.internet.layout import STRANGER
+from sandbox.internet.layout import GATEWAY, STRANGER
 from sandbox.inventory import Record, open_store
 
 WHY_NOT = real.capable()
@@ -274,6 +275,23 @@ def test_private_network_connects_hosts_and_nobody_else(cloud):
     assert cloud.run(public_dial, host=B) == "28"  # a neighbour is a stranger on the public side
 
 
+def test_a_private_network_is_no_way_around_the_security_group(cloud):
+    """The namespace's bridge is a neighbour, too, and would route what it is sent."""
+    dial = f"timeout 1 bash -c 'exec 3<>/dev/tcp/{GATEWAY}/53' 2>/dev/null; echo $?"
+    ask = f"timeout 1 curl -s -o /dev/null http://{A}:80/; echo $?"
+    assert (cloud.run(dial, host=B), cloud.run(ask, host=B)) == ("0", "0")
+    for there in (GATEWAY, A):
+        cloud.run(f"sudo ip route add {there} dev eth1 src {B}", host=B)
+    try:
+        # To the gateway, and through it to a neighbour's public address.
+        lladdr = next(link["address"] for link in net.show("link", "show", "type", "bridge"))
+        cloud.run(f"sudo ip neigh replace {A} lladdr {lladdr} dev eth1", host=B)
+        assert (cloud.run(dial, host=B), cloud.run(ask, host=B)) == ("124", "124")
+    finally:
+        for there in (GATEWAY, A):
+            cloud.run(f"sudo ip route del {there} dev eth1", host=B)
+
+
 def test_an_address_moves_between_hosts_at_once(cloud):
     third = "198.18.16.3"
     cloud.update(want.SERVER, "a", ipIds=["fr-par-1/ip-a", "fr-par-1/ip-c"])
@@ -430,21 +448,14 @@ def test_through_a_jump_host_into_the_private_network(cloud):
     assert cloud.run("hostname", connection=inside) == "b"
 
 
-def sandbox_ssh(cloud, *words):
-    """``sandbox ssh`` as somebody types it: outside the namespace."""
-    command = [*process.outside(), sys.executable, "-m", "sandbox", "ssh", *words]
-    environment = {**os.environ, "BERTH_ROOT": str(cloud.root)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-
 def test_ssh_as_the_operator_with_the_program_s_keys(cloud):
     assert cloud.run("true") == ""  # some command of the program has been there
     for name in ("a", A):
-        done = sandbox_ssh(cloud, name, "whoami; echo $SSH_CONNECTION; exit 7")
+        done = sandbox(cloud.root, "ssh", name, "whoami; echo $SSH_CONNECTION; exit 7")
         assert (done.returncode, done.stdout.split()[:2]) == (7, ["ops", net.ADMIN])
-    stranger = sandbox_ssh(cloud, "--from", "203.0.113.1", "a", "true")
+    stranger = sandbox(cloud.root, "ssh", "--from", "203.0.113.1", "a", "true")
     assert stranger.returncode == 255
-    nobody = sandbox_ssh(cloud, "nix", "true")
+    nobody = sandbox(cloud.root, "ssh", "nix", "true")
     assert nobody.returncode == 1
     assert "no host is 'nix'; there is: a (198.18.16.1)" in nobody.stderr
 
@@ -485,13 +496,41 @@ def test_a_deleted_host_leaves_nothing(cloud):
     assert f"v{cloud.place('a').key}" in names
 
 
-def test_reset_leaves_nothing_and_may_be_repeated(cloud):
+def sandbox(root, *words):
+    """A sandbox command as somebody types it: outside the namespace."""
+    command = [*process.outside(), sys.executable, "-m", "sandbox", *words]
+    environment = {**os.environ, "BERTH_ROOT": str(root), "TERM": "dumb"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_moved_checkout_says_that_its_hosts_do_not_move_along(cloud):
+    place, elsewhere = cloud.place("a"), cloud.root.with_name("elsewhere")
+    cloud.root.rename(elsewhere)
+    try:
+        with pytest.raises(SandboxError, match=rf"was at {cloud.root} .* reset"):
+            real.prepare(elsewhere)
+        assert real.moved(elsewhere) == [cloud.root]
+        assert instance.running(place)  # nothing was touched yet
+    finally:
+        elsewhere.rename(cloud.root)
+    assert real.moved(cloud.root) == []
+
+
+def test_what_a_deleted_checkout_left_is_found_and_cleared_and_nothing_else(cloud, tmp_path):
     name = paths.netns(cloud.root)
-    for _ in range(2):
-        real.reset(cloud.root)
+    assert cloud.root not in real.lost()
+    (tmp_path / "Pulumi.yaml").write_text("name: lab\nruntime: python\n")
+    subprocess.run(["rm", "-rf", str(cloud.root)], capture_output=True, check=False)  # as somebody does
+    assert (cloud.root / ".sandbox/hosts").exists()  # a disk is mounted there
+    assert real.lost() == [cloud.root]
+    assert f"still run: {cloud.root}" in sandbox(tmp_path, "doctor").stdout
+    net.leave()
+    done = sandbox(tmp_path, "reset", "--orphans")
+    assert done.returncode == 0, done.stderr
     assert traces(name) == []
-    assert not (paths.state(cloud.root) / "hosts").exists()
+    assert real.lost() == []
     assert not paths.runtime(cloud.root).exists()
+    assert not cloud.root.exists()
 
 
 def wait(true, patience=15):
