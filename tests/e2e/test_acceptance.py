@@ -148,6 +148,28 @@ def test_either_firewall_holds_alone(clone: Checkout) -> None:
         clone.on_host("systemctl stop trial; systemctl is-active nftables")
 
 
+def test_the_baseline_holds_on_the_host(clone: Checkout) -> None:
+    said = clone.on_host(
+        "systemctl --failed --no-legend; systemctl is-active nginx fail2ban nftables certbot.timer\n"
+        "sshd -T | grep -E '^(passwordauthentication|permitrootlogin|allowusers) '\n"
+        "fail2ban-client status sshd >/dev/null && echo watched\n"
+        "apt-config dump | grep 'APT::Periodic::Unattended-Upgrade '\n"
+        "logrotate --debug /etc/logrotate.d/berth /etc/logrotate.d/nginx 2>&1 | grep -ci '^error' || true\n"
+        "stat -c %a /run/berth /var/log/berth\n"
+    )
+    assert said.splitlines() == [
+        *["active"] * 4,
+        "permitrootlogin no",
+        "passwordauthentication no",
+        "allowusers ops",
+        "allowusers berth",
+        "watched",
+        'APT::Periodic::Unattended-Upgrade "1";',
+        "0",
+        *["700"] * 2,
+    ]
+
+
 def test_the_metadata_is_for_root_alone(clone: Checkout, tmp_path: Path) -> None:
     serve = [PYTHON, "-m", "http.server", "80", "--bind", METADATA, "--directory", str(tmp_path)]
     script = f"""
@@ -357,6 +379,19 @@ def test_releases_go_live_fail_and_go_back_under_load(site: Site, leaver: Path) 
     assert clone.resources()["scell-server"]["id"] == before
 
 
+def test_another_name_for_the_admins_locks_nobody_out(clone: Checkout) -> None:
+    clone.on_host("nft add rule inet berth input tcp dport 3000 accept")  # as if an older one were loaded
+    clone.edit(("user: ops", "user: sre"))
+    clone.sandbox("up").good()
+    said = clone.on_host(
+        "wc -c </home/sre/.ssh/authorized_keys; sudo -l -U ops | grep -c NOPASSWD; sshd -T | grep allowusers"
+    )
+    assert said == "0\n0\nallowusers sre\nallowusers berth\n"
+    assert "dport 3000" not in clone.on_host("nft list table inet berth")
+    clone.edit(("user: sre", "user: ops"))
+    clone.sandbox("up").good()
+
+
 def test_a_forced_renewal_is_served_without_a_restart(clone: Checkout) -> None:
     since = "systemctl show --property=MainPID,ActiveEnterTimestampMonotonic nginx"
     before, began = clone.certificate("www.scell.io"), clone.on_host(since)
@@ -371,6 +406,20 @@ def test_a_forced_renewal_is_served_without_a_restart(clone: Checkout) -> None:
 
 
 # ---------------------------------------------------------------- accidents
+
+
+def test_nginx_is_back_after_a_crash_and_new_after_an_update_of_itself(clone: Checkout) -> None:
+    main = "systemctl show --property MainPID --value nginx"
+    first = clone.on_host(main)
+    clone.on_host(f"kill -KILL $({main})")
+    until(lambda: clone.on_host("systemctl is-active nginx || true") == "active\n", 20, "nginx")
+    second = clone.on_host(main)
+    assert second != first
+    clone.on_host(
+        "cp -a /usr/sbin/nginx /usr/sbin/nginx.new; mv /usr/sbin/nginx.new /usr/sbin/nginx\n"
+        "DEBIAN_FRONTEND=noninteractive apt-get install -qq --reinstall libsort-naturally-perl"
+    )
+    assert clone.on_host(main) != second
 
 
 def test_every_killed_service_is_back_with_the_next_command(clone: Checkout) -> None:
