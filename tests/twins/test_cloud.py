@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from sandbox.effects.protocol import EffectError, World
+from sandbox.errors import SandboxError
 from sandbox.inventory import Store
 from sandbox.twins.cloud import Cloud, CloudError
 from tests.twins.conftest import Twin
@@ -23,6 +25,7 @@ class Notes:
 
     calls: list[Any] = field(default_factory=list)
     fails: set[str] = field(default_factory=set)
+    why: Exception = field(default_factory=lambda: EffectError("it did not work\nthe log says why"))
     gone: bool = False
     world: World | None = None
 
@@ -31,7 +34,7 @@ class Notes:
         held = world.inventory.get(row.token, row.id)
         self.calls.append((what, held.state if held else None))
         if what in self.fails:
-            raise EffectError(f"{what} did not work\nthe log says why")
+            raise self.why
 
     def create(self, world, row):
         self._note("create", world, row)
@@ -83,19 +86,37 @@ def test_a_preview_touches_nothing(real, notes):
 
 def test_a_failing_create_is_undone(real, notes):
     notes.fails = {"create"}
-    with pytest.raises(CloudError, match="create did not work\nthe log says why"):
+    with pytest.raises(CloudError, match=r"^it did not work\nthe log says why$"):
         real.create(IP, {})
     assert [what for what, _ in notes.calls] == ["create", "delete"]
     assert real.store.every() == []
     assert real.store.holders("public") == []
 
 
+@pytest.mark.parametrize(
+    "why",
+    [OSError(28, "No space left"), SandboxError("no namespace"), subprocess.CalledProcessError(32, "mount")],
+)
+def test_what_the_machine_cannot_do_is_a_failed_call_and_undone(real, notes, why):
+    notes.fails, notes.why = {"create"}, why
+    with pytest.raises(CloudError, match=r"No space left|no namespace|mount.*returned"):
+        real.create(IP, {})
+    assert real.store.every() == []
+
+
+def test_an_undoing_that_fails_too_hides_nothing_and_is_left_to_the_next_run(real, notes):
+    notes.fails = {"create", "delete"}
+    with pytest.raises(CloudError, match=r"(?s)^it did not work.*undoing it failed too.*it did not work"):
+        real.create(IP, {})
+    assert [row.state for row in real.store.every()] == ["pending"]
+
+
 def test_a_failing_update_or_delete_leaves_the_old_row(real, notes):
     made = real.create(IP, {})
     notes.fails = {"update", "delete"}
-    with pytest.raises(CloudError, match="update did not work"):
+    with pytest.raises(CloudError, match="it did not work"):
         real.update(IP, made, {"tags": ["a"]})
-    with pytest.raises(CloudError, match="delete did not work"):
+    with pytest.raises(CloudError, match="it did not work"):
         real.delete(IP, made)
     row = real.store.get(IP, made.id)
     assert row.state == "ready"

@@ -363,6 +363,14 @@ def test_what_the_inventory_does_not_know_is_removed(cloud):
     assert traces(place.name) == []
 
 
+def test_a_host_that_another_command_has_just_removed_is_not_made_again(cloud):
+    host = want.desired(cloud.inventory).host("fr-par-1/a")
+    assert host is not None
+    gone = Place(cloud.root, want.key("gone"))
+    instance.ensure(gone, host, cloud.lines.append, make=False)
+    assert not gone.directory.exists()
+
+
 def test_two_hosts_at_once(cloud):
     names = {"x": "ip-c", "y": "ip-d"}
     cloud.create(want.IP, "ip-d", {}, {"address": "198.18.16.4"})
