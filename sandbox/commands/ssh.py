@@ -26,7 +26,7 @@ def ssh(
 ) -> None:
     """Use the key and the pinned host key of the program's own commands, from the operator's address."""
     from sandbox import paths, real
-    from sandbox.hosts import net
+    from sandbox.hosts import remote
 
     root = paths.root()
     reasons = real.capable()
@@ -35,7 +35,8 @@ def ssh(
     world = real.prepare(root)
     connection = _connection(world, host)
     with tempfile.TemporaryDirectory(dir=paths.runtime(root)) as directory:
-        line = _command_line(Path(directory), connection, source or net.ADMIN, command or [])
+        address = source or remote.source(world, connection)
+        line = _command_line(Path(directory), connection, address, command or [])
         raise typer.Exit(subprocess.run(line, check=False).returncode)
 
 

@@ -77,6 +77,20 @@ class Host:
     nics: tuple[Nic, ...]
     group: Group
 
+    def admits(self, port: int) -> tuple[ipaddress.IPv4Network, ...] | None:
+        """From where its security group lets in TCP on ``port``, before it refuses; None for everywhere."""
+        sources: list[ipaddress.IPv4Network] = []
+        for rule in self.group.rules_in:
+            network = ipaddress.ip_network(rule.network, strict=False)
+            first, _, last = (rule.ports or f"{port}").partition("-")
+            if rule.protocol not in ("TCP", "ANY") or not int(first) <= port <= int(last or first):
+                continue
+            if isinstance(network, ipaddress.IPv4Network):
+                if not rule.accept:
+                    return tuple(sources)
+                sources.append(network)
+        return None if self.group.accept_in else tuple(sources)
+
     @property
     def cable(self) -> str:
         """The namespace's end of the public interface."""

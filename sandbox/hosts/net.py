@@ -8,6 +8,7 @@ gains nothing. Needs root.
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import json
 import os
 import subprocess
@@ -128,6 +129,19 @@ def ensure(root: Path) -> None:
     have = {entry["local"] for link in show("-4", "addr", "show", "dev", "lo") for entry in link["addr_info"]}
     batch(f"addr add {address}/32 dev lo" for address in HERE if address not in have)
     ip("route", "replace", "unreachable", "default")
+
+
+def operator(networks: Iterable[ipaddress.IPv4Network] | None) -> str:
+    """Where the operator sits: at :data:`ADMIN`, or, where only others get in, in the first of ``networks``.
+
+    A stack file names the ranges its operators really connect from, so one of them is who the sandbox plays.
+    """
+    networks = None if networks is None else list(networks)
+    if not networks or any(ipaddress.IPv4Address(ADMIN) in network for network in networks):
+        return ADMIN
+    address = str(next(networks[0].hosts()))
+    ip("addr", "replace", f"{address}/32", "dev", "lo")
+    return address
 
 
 def announce(name: str) -> None:

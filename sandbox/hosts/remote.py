@@ -21,7 +21,8 @@ from urllib.parse import quote
 import asyncssh
 
 from sandbox.effects.protocol import EffectError, Row, World
-from sandbox.hosts.net import ADMIN
+from sandbox.hosts import desired as want
+from sandbox.hosts import net
 
 # The plugin's pause between dials: 0.1 s, half as much again each time, never over 5 s.
 FIRST_PAUSE, GROWTH, LONGEST_PAUSE = 0.1, 1.5, 5.0
@@ -96,9 +97,7 @@ class CopyToRemote:
     """One file over SFTP: a text or file asset. Archives have no stand-in."""
 
     def create(self, world: World, row: Row) -> Mapping[str, Any]:
-        asyncio.run(
-            _copy(row.inputs["connection"], self._content(row), row.inputs["remotePath"], logger(world))
-        )
+        asyncio.run(_copy(world, row.inputs["connection"], self._content(row), row.inputs["remotePath"]))
         return {}
 
     def update(self, world: World, old: Row, new: Row) -> Mapping[str, Any]:
@@ -159,17 +158,28 @@ def _logins(state: Path, address: str) -> Path:
 # ---------------------------------------------------------------- connection
 
 
+def source(world: World, connection: Mapping[str, Any]) -> str:
+    """The operator's address for a connection, one its first host lets in."""
+    first = connection.get("proxy") or connection
+    for host in want.desired(world.inventory).hosts:
+        if first.get("host") in host.addresses:
+            return net.operator(host.admits(int(first.get("port", 22))))
+    return net.ADMIN
+
+
 @contextlib.asynccontextmanager
-async def connect(given: Mapping[str, Any], log: Log) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    """Dial as often as ``dialErrorLimit`` allows, through ``proxy`` if there is one.
+async def connect(
+    given: Mapping[str, Any], source: str, log: Log
+) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    """Dial from ``source`` as often as ``dialErrorLimit`` allows, through ``proxy`` if there is one.
 
     Raises EffectError, also for a connection that breaks while it is used: only dialling is tried again.
     """
     async with contextlib.AsyncExitStack() as open_ones:
         tunnel = None
         if given.get("proxy"):
-            tunnel = await open_ones.enter_async_context(await _dial(given["proxy"], None, log))
-        connection = await open_ones.enter_async_context(await _dial(given, tunnel, log))
+            tunnel = await open_ones.enter_async_context(await _dial(given["proxy"], None, source, log))
+        connection = await open_ones.enter_async_context(await _dial(given, tunnel, source, log))
         try:
             yield connection
         except (OSError, asyncssh.Error) as error:
@@ -177,13 +187,13 @@ async def connect(given: Mapping[str, Any], log: Log) -> AsyncIterator[asyncssh.
 
 
 async def _dial(
-    given: Mapping[str, Any], tunnel: asyncssh.SSHClientConnection | None, log: Log
+    given: Mapping[str, Any], tunnel: asyncssh.SSHClientConnection | None, source: str, log: Log
 ) -> asyncssh.SSHClientConnection:
     limit = int(given.get("dialErrorLimit", 10))
     pause, dials = FIRST_PAUSE, 0
     while True:
         try:
-            return await asyncssh.connect(**_options(given, tunnel))
+            return await asyncssh.connect(**_options(given, tunnel, source))
         except (OSError, asyncssh.Error) as error:
             dials += 1
             why = _worded(error, given)
@@ -194,7 +204,9 @@ async def _dial(
         pause = min(pause * GROWTH, LONGEST_PAUSE)
 
 
-def _options(given: Mapping[str, Any], tunnel: asyncssh.SSHClientConnection | None) -> dict[str, Any]:
+def _options(
+    given: Mapping[str, Any], tunnel: asyncssh.SSHClientConnection | None, source: str
+) -> dict[str, Any]:
     if given.get("agentSocketPath"):
         raise EffectError("the sandbox does not use an SSH agent: give the connection a privateKey")
     options: dict[str, Any] = {
@@ -219,7 +231,7 @@ def _options(given: Mapping[str, Any], tunnel: asyncssh.SSHClientConnection | No
     if tunnel is not None:
         options["tunnel"] = tunnel
     else:
-        options["local_addr"] = (ADMIN, 0)
+        options["local_addr"] = (source, 0)
     return options
 
 
@@ -255,7 +267,7 @@ async def _remote(
 ) -> Outcome:
     outcome, log = Outcome(), logger(world)
     environment = {name: str(value) for name, value in (inputs.get("environment") or {}).items()}
-    async with connect(inputs["connection"], log) as ssh:
+    async with connect(inputs["connection"], source(world, inputs["connection"]), log) as ssh:
         _remember(world, inputs["connection"])
         await _settable(ssh, environment)
         process = await ssh.create_process(
@@ -319,8 +331,8 @@ async def _local(inputs: Mapping[str, Any], command: str, before: Mapping[str, A
     return outcome
 
 
-async def _copy(connection: Mapping[str, Any], content: bytes, path: str, log: Log) -> None:
-    async with connect(connection, log) as ssh:
+async def _copy(world: World, connection: Mapping[str, Any], content: bytes, path: str) -> None:
+    async with connect(connection, source(world, connection), logger(world)) as ssh:
         try:
             async with ssh.start_sftp_client() as sftp, sftp.open(path, "wb") as file:
                 await file.write(content)

@@ -160,3 +160,23 @@ def test_rules_of_their_own_resource_replace_the_group_s():
     row = Row(id="fr-par-1/g", token=want.GROUP, name="g", inputs={"externalRules": True}, outputs={})
     (host,) = want.desired(Rows(server(securityGroupId="g"), row, rules)).hosts
     assert host.group.rules_in == (want.Rule(False, "TCP", "80", "0.0.0.0/0"),)
+
+
+def admitted(**inputs):
+    host, _ = group(**inputs)
+    networks = host.admits(22)
+    return None if networks is None else [str(network) for network in networks]
+
+
+def test_who_a_group_lets_in_is_read_from_its_rules_in_order():
+    assert admitted(inboundDefaultPolicy="accept", inboundRules=[]) is None
+    assert admitted(inboundDefaultPolicy="drop", inboundRules=[]) == []
+    rules = [
+        {"action": "accept", "port": 80},
+        {"action": "accept", "protocol": "ICMP", "ipRange": "192.0.2.1/32"},
+        {"action": "accept", "port": 22, "ipRange": "203.0.113.0/29"},
+        {"action": "accept", "portRange": "20-30", "ipRange": "198.51.100.0/24"},
+        {"action": "drop", "port": 22},
+        {"action": "accept", "port": 22, "ipRange": "192.0.2.0/24"},
+    ]
+    assert admitted(inboundDefaultPolicy="drop", inboundRules=rules) == ["203.0.113.0/29", "198.51.100.0/24"]
