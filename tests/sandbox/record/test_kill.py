@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import engine
-from sandbox.inventory import Fault
+from sandbox.inventory import Fault, Record
 
 pytestmark = pytest.mark.sandbox
 
@@ -97,6 +97,13 @@ def test_the_engine_is_killed_while_a_create_commits(own_lab):
     assert made.inputs["cloudInit"] not in json.dumps(state)
     lab.sandbox("destroy", "--stack", "dev").good()
     assert lab.rows() == []
+
+
+def test_what_is_taken_over_is_secret_before_the_engine_sees_it():
+    row = Record(id="i", token="t", name="n", inputs={}, outputs={"key": {"a": 1}, "b": 2}, secrets=["key"])
+    made = engine.adopted({"urn": "u"}, row)
+    assert (made["urn"], made["id"], made["outputs"]["b"]) == ("u", "i", 2)
+    assert made["outputs"]["key"] == {**engine.SECRET, "plaintext": '{"a": 1}'}
 
 
 def test_everything_is_killed_in_the_middle_of_a_create(own_lab):
