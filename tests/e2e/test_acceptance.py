@@ -392,6 +392,17 @@ def test_another_name_for_the_admins_locks_nobody_out(clone: Checkout) -> None:
     clone.sandbox("up").good()
 
 
+def test_another_stack_stands_beside_it_as_its_file_is_and_shares_the_zone(clone: Checkout) -> None:
+    done = clone.sandbox("up", "--stack", "staging").good()
+    assert "on real hosts" in done.text
+    certified(clone, "staging.scell.io", 100)
+    assert answers(clone)
+    assert "Scell.io (staging)" in clone.page("https://staging.scell.io/")
+    clone.sandbox("destroy", "--stack", "staging").good()
+    assert answers(clone)
+    assert not answers(clone, "staging.scell.io")
+
+
 def test_a_forced_renewal_is_served_without_a_restart(clone: Checkout) -> None:
     since = "systemctl show --property=MainPID,ActiveEnterTimestampMonotonic nginx"
     before, began = clone.certificate("www.scell.io"), clone.on_host(since)
