@@ -5,6 +5,7 @@ import dataclasses
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -192,6 +193,7 @@ def test_it_is_a_whole_debian_with_nothing_failed(cloud):
         "cloud-init status --wait >/dev/null; systemctl is-system-running --wait; systemctl --failed -q"
     )
     assert seen == "running"
+    assert cloud.run("sudo stat -c %a /var/lib/cloud/seed/nocloud/user-data") == "600"  # it holds keys
     assert cloud.run("find /etc/systemd/system -lname /dev/null") == ""  # Debian's packages mask some in /lib
     assert cloud.run("sudo id -u; sudo cat /etc/ssh/ssh_host_ed25519_key.pub").split()[:3] == [
         "0",
@@ -461,6 +463,8 @@ def test_ssh_as_the_operator_with_the_program_s_keys(cloud):
     for name in ("a", A):
         done = sandbox(cloud.root, "ssh", name, "whoami; echo $SSH_CONNECTION; exit 7")
         assert (done.returncode, done.stdout.split()[:2]) == (7, ["ops", net.ADMIN])
+    logins = list((paths.state(cloud.root) / "hosts/logins").iterdir())
+    assert {stat.S_IMODE(path.stat().st_mode) for path in logins} == {0o600}
     stranger = sandbox(cloud.root, "ssh", "--from", "203.0.113.1", "a", "true")
     assert stranger.returncode == 255
     nobody = sandbox(cloud.root, "ssh", "nix", "true")

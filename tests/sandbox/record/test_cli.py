@@ -5,10 +5,13 @@ import os
 import shutil
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from sandbox import paths
+from sandbox import engine, paths, real
+from sandbox.effects.protocol import World
+from sandbox.inventory import Store
 from sandbox.process import using
 
 pytestmark = pytest.mark.sandbox
@@ -85,6 +88,17 @@ def test_what_somebody_made_open_is_closed(tmp_path):
     (tmp_path / ".sandbox").mkdir(mode=0o755)
     assert stat.S_IMODE(paths.state(tmp_path).stat().st_mode) == 0o700
     assert not paths.state(tmp_path / "gone").exists()
+
+
+def test_a_world_without_hosts_goes_with_the_last_command_that_works_in_it(own_lab, monkeypatch):
+    gone: list[Path] = []
+    monkeypatch.setattr(real, "prepare", lambda root: World(root=root, inventory=Store(root / "x.db")))
+    monkeypatch.setattr(real, "reset", gone.append)
+    with engine.session(own_lab.root, real=True):
+        with engine.session(own_lab.root, real=True):
+            pass
+        assert gone == []
+    assert gone == [own_lab.root]
 
 
 def test_accounts_of_the_caller_do_not_reach_the_program(own_lab, monkeypatch):
