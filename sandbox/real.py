@@ -245,13 +245,22 @@ def _cgroups() -> str | None:
         except OSError as error:
             return f"control groups cannot be made ({group.parent}: {error.strerror}); {MACHINE}"
         try:
-            offered = group.parent / "cgroup.controllers"
-            enabled = offered.exists() and {"memory", "cpu"} <= set(offered.read_text().split())
-            if hierarchy in needed and not enabled and not (group / needed[hierarchy]).exists():
+            limits = not hierarchy and _offers_limits(group.parent)
+            if hierarchy in needed and not limits and not (group / needed[hierarchy]).exists():
                 return f"control groups in {group.parent} do not limit memory and processor; {MACHINE}"
         finally:
             group.rmdir()
     return None
+
+
+def _offers_limits(top: Path) -> bool:
+    """Whether lxc can have memory and processor limited below ``top``, a version 2 control group.
+
+    One that is not the kernel's own root passes nothing on while processes are in it (a container's, often).
+    """
+    offered = set((top / "cgroup.controllers").read_text().split())
+    root = not (top / "cgroup.type").exists()
+    return {"memory", "cpu"} <= offered and (root or not (top / "cgroup.procs").read_text().split())
 
 
 def _archive() -> str | None:
