@@ -167,8 +167,12 @@ def test_a_package_is_fetched_once_and_then_without_any_way_out(net, online):
     assert net.run(*fetch, *trust, release, at_host=True).stdout.startswith("200 ")
     first = net.run(*fetch, *trust, url, at_host=True).stdout
     assert first.startswith("200 ")
-    stored = [path for path in net.layout.cache.rglob("hello_*") if path.is_file()]
-    assert [f"200 {path.stat().st_size}" for path in stored] == [first]
+
+    def stored() -> list[str]:
+        return [f"200 {path.stat().st_size}" for path in net.layout.cache.rglob("hello_*") if path.is_file()]
+
+    _until(stored)  # it gets its place once the last byte is sent
+    assert stored() == [first]
     try:
         with net.entered():  # name servers that do not exist: every name outside is out of reach
             cut = out.service(net.layout, net.found, resolvers=["127.0.0.1:9"])
