@@ -37,6 +37,8 @@ NO_NAME_RETRY = 45  # a name that does not resolve yet costs the authority nothi
 SELF_SIGNED_DAYS = 90
 CARE_DAYS = 21  # certbot renews 30 days before the end: less than this means that it fails
 TIMER = "berth-certificates.timer"
+BUSY = "Another instance of Certbot is already running"
+BUSY_SECONDS = 300  # how long certbot's own timer may keep us waiting
 
 
 class Host:
@@ -173,10 +175,14 @@ class Host:
 
 
 def certbot(*arguments: str) -> str:
-    """Run certbot; returns "" or, in its words, why it failed."""
-    done = subprocess.run(
-        ["certbot", *arguments, "--non-interactive"], capture_output=True, text=True, check=False
-    )
+    """Run certbot, after another that runs; returns "" or, in its words, why it failed."""
+    command = ["certbot", *arguments, "--non-interactive"]
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if BUSY not in done.stdout + done.stderr or time.monotonic() > deadline:
+            break
+        time.sleep(1)
     if done.returncode == 0:
         return ""
     said = (done.stdout + done.stderr).splitlines()

@@ -73,7 +73,9 @@ class Host:
         return int(path.read_text())
 
     def log(self, step: str) -> str:
-        return (self.root / f"var/log/berth/{step}.log").read_text()
+        """What is in it so far; a unit has a moment before it opens its log."""
+        path = self.root / f"var/log/berth/{step}.log"
+        return path.read_text() if path.exists() else ""
 
 
 def wait_for(condition: Any, seconds: float = 10) -> None:

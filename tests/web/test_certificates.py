@@ -25,6 +25,10 @@ root = Path(os.environ["FAKE_ROOT"])
 arguments = sys.argv[1:]
 with (root / "calls").open("a") as calls:
     calls.write(json.dumps(["certbot", *arguments]) + "\\n")
+busy = root / "busy"
+if busy.exists():
+    busy.unlink()
+    sys.exit("Another instance of Certbot is already running.")
 forgotten = root / "forgotten"
 if arguments[0] == "register":
     forgotten.unlink()
@@ -284,6 +288,14 @@ def test_a_name_that_left_is_forgotten_also_by_certbot(host: Host) -> None:
     assert [path.name for path in (host.root / "etc/berth/tls").iterdir()] == ["new.scell.io"]
     assert ["certbot", "delete", "--cert-name", "www.scell.io", "--non-interactive"] in host.calls
     assert host.state() == {}
+
+
+def test_another_certbot_is_waited_for_and_is_no_failure_of_the_name(host: Host) -> None:
+    host.configure(["scell.io"])
+    (host.root / "busy").touch()
+    assert host.run("issue") == 0
+    assert [call[1] for call in host.calls if call[0] == "certbot"] == ["certonly"] * 2
+    assert host.run("status") == 0
 
 
 def test_the_link_is_never_missing_while_it_changes(host: Host) -> None:
