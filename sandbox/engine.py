@@ -90,6 +90,9 @@ class Session:
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "PULUMI_DEBUG_PROVIDERS": attached,
+            # The engine and its language host are Go programs that live for seconds: a tighter heap costs
+            # next to no time, and leaves the memory to the hosts.
+            "GOGC": "40",
             "BERTH_PULUMI": str(self.tools.pulumi),
             "BERTH_STACKS": str(self.state / "stacks"),
         }
