@@ -93,7 +93,6 @@ class Session:
             # The engine and its language host are Go programs that live for seconds: a tighter heap costs
             # next to no time, and leaves the memory to the hosts.
             "GOGC": "40",
-            "MALLOC_ARENA_MAX": "2",  # the same for the program, a Python process with many idle threads
             "BERTH_PULUMI": str(self.tools.pulumi),
             "BERTH_STACKS": str(self.state / "stacks"),
         }
