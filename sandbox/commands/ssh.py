@@ -35,7 +35,7 @@ def ssh(
     world = real.prepare(root)
     connection = _connection(world, host)
     with tempfile.TemporaryDirectory(dir=paths.runtime(root)) as directory:
-        address = source or remote.source(world, connection)
+        address = source or remote.operator_address(world, connection)
         line = _command_line(Path(directory), connection, address, command or [])
         raise typer.Exit(subprocess.run(line, check=False).returncode)
 

@@ -66,31 +66,17 @@ class RemoteCommand:
     ) -> Mapping[str, Any]:
         if not command:
             return {name: before.get(name) or "" for name in ("stdout", "stderr")}
-        outcome = asyncio.run(_remote(world, row.inputs, command, before))
-        return outcome.outputs()
+        return asyncio.run(self._outcome(world, row, command, before)).outputs()
+
+    async def _outcome(self, world: World, row: Row, command: str, before: Mapping[str, Any]) -> Outcome:
+        return await _remote(world, row.inputs, command, before)
 
 
-class LocalCommand:
+class LocalCommand(RemoteCommand):
     """The same on this machine, as the user who runs the sandbox."""
 
-    def create(self, world: World, row: Row) -> Mapping[str, Any]:
-        return self._run(world, row, row.inputs.get("create"), {})
-
-    def update(self, world: World, old: Row, new: Row) -> Mapping[str, Any]:
-        return self._run(world, new, new.inputs.get("update") or new.inputs.get("create"), old.outputs)
-
-    def delete(self, world: World, row: Row) -> None:
-        self._run(world, row, row.inputs.get("delete"), row.outputs)
-
-    def read(self, world: World, row: Row) -> Mapping[str, Any] | None:
-        return {}
-
-    def _run(
-        self, world: World, row: Row, command: str | None, before: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        if not command:
-            return {name: before.get(name) or "" for name in ("stdout", "stderr")}
-        return asyncio.run(_local(row.inputs, command, before, logger(world))).outputs()
+    async def _outcome(self, world: World, row: Row, command: str, before: Mapping[str, Any]) -> Outcome:
+        return await _local(row.inputs, command, before, logger(world))
 
 
 class CopyToRemote:
@@ -158,7 +144,7 @@ def _logins(state: Path, address: str) -> Path:
 # ---------------------------------------------------------------- connection
 
 
-def source(world: World, connection: Mapping[str, Any]) -> str:
+def operator_address(world: World, connection: Mapping[str, Any]) -> str:
     """The operator's address for a connection, one its first host lets in."""
     first = connection.get("proxy") or connection
     for host in want.desired(world.inventory).hosts:
@@ -267,7 +253,7 @@ async def _remote(
 ) -> Outcome:
     outcome, log = Outcome(), logger(world)
     environment = {name: str(value) for name, value in (inputs.get("environment") or {}).items()}
-    async with connect(inputs["connection"], source(world, inputs["connection"]), log) as ssh:
+    async with connect(inputs["connection"], operator_address(world, inputs["connection"]), log) as ssh:
         _remember(world, inputs["connection"])
         await _settable(ssh, environment)
         process = await ssh.create_process(
@@ -332,7 +318,7 @@ async def _local(inputs: Mapping[str, Any], command: str, before: Mapping[str, A
 
 
 async def _copy(world: World, connection: Mapping[str, Any], content: bytes, path: str) -> None:
-    async with connect(connection, source(world, connection), logger(world)) as ssh:
+    async with connect(connection, operator_address(world, connection), logger(world)) as ssh:
         try:
             async with ssh.start_sftp_client() as sftp, sftp.open(path, "wb") as file:
                 await file.write(content)
