@@ -229,9 +229,18 @@ class DatabaseLogin:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DatabaseAdmin:
+    """Makes extensions and grants; for steps that prepare a database, never for an application."""
+
+    user: Output[str]
+    password: Output[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Postgres:
     host: Output[str]
     port: Output[int]
+    admin: DatabaseAdmin
     databases: Mapping[str, DatabaseLogin]
     ca_certificate: Output[str]
 

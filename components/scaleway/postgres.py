@@ -24,13 +24,14 @@ class Postgres(ScalewayComponent[cloud.PostgresArgs, cloud.Postgres]):
 
     def build(self, args: cloud.PostgresArgs) -> cloud.Postgres:
         scope = args.scope
+        admin = password(self, ADMIN)
         instance = databases.Instance(
             self.named("instance"),
             engine=f"PostgreSQL-{args.version}",
             node_type=args.size,
             is_ha_cluster=args.high_availability,
             user_name=ADMIN,
-            password=password(self, ADMIN),
+            password=admin,
             # Not the local disk: block storage grows apart from the node and survives a change of it.
             volume_type="sbs_5k",
             volume_size_in_gb=args.volume_gb or VOLUME_GB,
@@ -93,6 +94,10 @@ class Postgres(ScalewayComponent[cloud.PostgresArgs, cloud.Postgres]):
         return cloud.Postgres(
             host=endpoint.apply(lambda e: computed(e.ip if e else None, f"private address of {self.name}")),
             port=endpoint.apply(lambda e: computed(e.port if e else None, f"port of {self.name}")),
+            admin=cloud.DatabaseAdmin(
+                user=instance.user_name.apply(lambda user: computed(user, f"administrator of {self.name}")),
+                password=admin,
+            ),
             databases=logins,
             ca_certificate=instance.certificate,
         )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pulumi
 import pytest
 
-from components.cloud import DatabaseLogin, Postgres, Redis, Rule
+from components.cloud import DatabaseAdmin, DatabaseLogin, Postgres, Redis, Rule
 from tests import mocks
 from tests.contracts.samples import scope
 
@@ -51,7 +51,11 @@ def test_urls_escape_what_a_password_may_hold() -> None:
         port = pulumi.Output.from_input(5432)
         login = DatabaseLogin(user="o'brien", password=password)
         database = Postgres(
-            host=text("10.0.0.1"), port=port, databases={"db": login}, ca_certificate=text("")
+            host=text("10.0.0.1"),
+            port=port,
+            admin=DatabaseAdmin(user=text("berth"), password=password),
+            databases={"db": login},
+            ca_certificate=text(""),
         )
         cache = Redis(
             host=text("10.0.0.2"), port=port, user="u", password=password, tls=False, ca_certificate=text("")
