@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pulumi import ResourceOptions
+from pulumi import Output, ResourceOptions
 from pydantic import Field
 
 from components.app import static_site
@@ -343,7 +343,7 @@ WORLD = ("0.0.0.0/0",)
 
 
 def build(stack: Stack, config: ScellConfig, cloud: Cloud) -> Mapping[str, Any]:
-    """The whole system on ``cloud``; returns its addresses and what is live, none of it secret."""
+    """The whole system on ``cloud``; returns addresses, what is live, and its operators' way in (secret)."""
     scope = Scope(
         system=NAME,
         environment=stack.environment,
@@ -393,7 +393,22 @@ def build(stack: Stack, config: ScellConfig, cloud: Cloud) -> Mapping[str, Any]:
         "host": instance.public_ip,
         "name_servers": names.name_servers,
         "release": release.outputs.facts,
+        "operator": _operator(instance),
     }
+
+
+def _operator(instance: Instance) -> Output[Mapping[str, Any]]:
+    """What `python -m tasks` reads: the program's own way to the host. Secret as a whole."""
+    connection = instance.connection
+    return Output.secret(
+        {
+            "host": connection.host,
+            "port": connection.port,
+            "user": connection.user,
+            "private_key": connection.private_key,
+            "host_key": connection.host_key,
+        }
+    )
 
 
 def _inbound(admin: Admin) -> Sequence[Rule]:

@@ -167,7 +167,7 @@ def test_nothing_is_protected_where_data_may_go(tmp_path: Path) -> None:
 def test_exports_are_complete_and_plain(tmp_path: Path) -> None:
     outputs = run(tmp_path).value["scell"]
     assert outputs["urls"] == ["https://scell.io/", "https://www.scell.io/"]
-    assert outputs.keys() == {"urls", "address", "host", "name_servers", "release"}
+    assert outputs.keys() == {"urls", "address", "host", "name_servers", "release", "operator"}
 
 
 def test_two_runs_send_the_same_to_the_byte(tmp_path: Path) -> None:
