@@ -2,8 +2,8 @@
 
 There is no daemon: a server is a process with a record ``<run>/<name>.json`` holding its pid *and* the start
 time the kernel gives that pid, so a recycled number is never taken for ours, and nothing is ever signalled
-that this module did not start. A server runs in the network namespace of the caller, in the machine's own
-(``outside``), or in a fresh one that ends with it (``own_network``).
+that this module did not start. A server runs in the network namespace of the caller, in a named one
+(``namespace``), in the machine's own (``outside``), or in a fresh one that ends with it (``own_network``).
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     outside: bool = False
     own_network: bool = False
+    namespace: Path | None = None
     plumb: Callable[[int], None] | None = None
     patience: float = 15.0
 
@@ -62,10 +63,14 @@ class Service:
             return [*outside(), *self.command]
         if self.own_network:
             return ["unshare", "--net", "--", *self.command]
+        if self.namespace:
+            return ["nsenter", f"--net={self.namespace}", "--", *self.command]
         return list(self.command)
 
     @property
     def network(self) -> int:
+        if self.namespace:
+            return self.namespace.stat().st_ino
         return os.fstat(_machine).st_ino if self.outside else _network()
 
 
@@ -76,7 +81,7 @@ class Running:
     name: str
     pid: int
     start: int
-    network: int  # inode of the network namespace it was started from
+    network: int  # inode of the network namespace it was started from, or in which it was put
     command: str  # digest
     settings: str  # digest
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from sandbox import internet, inventory, paths, process
+from sandbox import internet, inventory, paths, process, services
 from sandbox.effects.protocol import World
 from sandbox.errors import SandboxError
 from sandbox.hosts import desired as want
@@ -83,6 +83,7 @@ def prepare(root: Path) -> World:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(mend, desired.hosts))
     internet.ensure(root, world)
+    services.ensure(root, world)
     return world
 
 
@@ -126,9 +127,10 @@ def reset(root: Path) -> None:
     name = paths.netns(root)
     if net.exists(name) and not net.inside(name):
         net.enter(name)  # where its containers can be spoken to
+    services.stop(root)
     internet.stop(root)
     namespaces = [path.name for path in net.NETNS.glob(plumbing.namespace(root, "*"))]
-    # Also hosts whose directory somebody has removed.
+    # Also hosts whose directory somebody has removed; a service's has none.
     bare = {instance.Place(root, found.removeprefix(f"{name}-")) for found in namespaces}
     for place in bare.union(instance.places(root)):
         instance.destroy(place)
@@ -136,13 +138,13 @@ def reset(root: Path) -> None:
     for found in [*namespaces, name]:
         net.drop(found)
     (paths.state(root) / NOTE).unlink(missing_ok=True)
-    for directory in (paths.state(root) / "hosts", paths.runtime(root)):
+    for directory in (paths.state(root) / "hosts", paths.state(root) / "services", paths.runtime(root)):
         if directory.exists():
             shutil.rmtree(directory)
 
 
 def status(root: Path) -> dict[str, Any]:
-    """``namespace``, ``hosts`` (name, addresses, state, bytes of memory) and the internet's own.
+    """``namespace``, ``hosts`` (name, addresses, state, memory in bytes), ``services``, ``internet``.
 
     Moves this thread into the namespace.
     """
@@ -158,6 +160,7 @@ def status(root: Path) -> dict[str, Any]:
     return {
         "namespace": name if net.exists(name) else None,
         "hosts": [_host(root, host, rows[host.id].name) for host in hosts],
+        "services": services.status(root),
         "internet": internet.status(root),
     }
 

@@ -1,8 +1,9 @@
-"""``sandbox fault``: order failures of the cloud."""
+"""``sandbox fault``: order failures of the cloud, and take its services down."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from rich.table import Table
 from sandbox import paths
 from sandbox.errors import SandboxError
 from sandbox.inventory import Fault, open_store
+from sandbox.services.layout import Layout
 
 fault = typer.Typer(no_args_is_help=True, help="Order failures of the cloud.")
 out = Console(highlight=False, soft_wrap=True)
@@ -36,7 +38,9 @@ def add(
 
 @fault.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """Faults ordered, and how far each has come."""
+    """Faults ordered, and how far each has come; services that are down."""
+    for kind in sorted(Layout(paths.root()).down()) if not as_json else ():
+        out.print(f"{kind} is down")
     found = open_store(paths.state(paths.root())).faults()
     if as_json:
         out.print_json(json.dumps([vars(item) for item in found]))
@@ -48,8 +52,36 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fa
     out.print(table if found else "no faults")
 
 
+Service = Annotated[str, typer.Argument(help="Kind of managed service: postgres, redis, …")]
+
+
+@fault.command()
+def down(service: Service) -> None:
+    """Have a managed service answer nobody until `up` or `clear`; its data stays."""
+    _set({*Layout(paths.root()).down(), service})
+    out.print(f"{service} is down until `sandbox fault up {service}`")
+
+
+@fault.command()
+def up(service: Service) -> None:
+    """Have a managed service answer again."""
+    _set(Layout(paths.root()).down() - {service})
+    out.print(f"{service} is up")
+
+
+def _set(kinds: Iterable[str]) -> None:
+    from sandbox import real, services
+
+    root = paths.root()
+    services.take_down(root, frozenset(kinds))
+    if paths.runtime(root).exists():  # else it is when the sandbox comes up
+        real.prepare(root)
+
+
 @fault.command()
 def clear() -> None:
-    """Forget all faults."""
+    """Forget all faults; services that are down come up."""
     count = open_store(paths.state(paths.root())).clear_faults()
+    if Layout(paths.root()).down():
+        _set(())
     out.print(f"{count} forgotten")

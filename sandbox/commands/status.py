@@ -100,9 +100,16 @@ def _machine(machine: Mapping[str, Any]) -> None:
         addresses = ", ".join([*host["addresses"], *host["private_addresses"]])
         memory = f"{host['memory'] // MB} of {host['memory_limit'] // MB} MB"
         out.print(f"[bold]{host['name']}[/]  {host['state']}, {addresses}, {host['image']}, {memory}")
+    for service in machine["services"]:
+        state = "[yellow]down until `sandbox fault clear`[/]" if service["down"] else "up"
+        what = " (database)" if service["database"] else ""
+        out.print(f"[bold]{service['name']}[/]  {state}{what}, {service['memory'] // MB} MB")
     internet = machine["internet"]
     services = ", ".join(f"{one['name']} ({one['memory'] // MB} MB)" for one in internet["services"])
-    out.print(f"[bold]services[/]  {services or 'none runs'}")
+    out.print(f"[bold]internet[/]  {services or 'none runs'}")
+    all_ = [*machine["services"], *internet["services"]]
+    others = sum(one["memory"] for one in all_ if not one.get("database"))
+    out.print(f"  without hosts and databases: {others // MB} MB")
     for issued in internet["certificates"]:
         out.print(f"  certificate for {', '.join(issued['names'])} until {issued['expires'][:10]}")
     for refusal in internet["refused"][:MOST]:

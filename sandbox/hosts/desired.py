@@ -1,4 +1,7 @@
-"""What should stand, computed from the whole inventory: hosts, their addresses, cables and firewall.
+"""What should stand, computed from the whole inventory: stations, their addresses and cables, firewall.
+
+A station is where something has network interfaces of its own: a host, or a managed service (see
+:mod:`sandbox.services`), which is a server of this machine in a network namespace.
 
 Scaleway's resources only, for now. Everything here is pure: it reads rows and returns data.
 """
@@ -8,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,9 @@ GROUP = "scaleway:instance/securityGroup:SecurityGroup"
 GROUP_RULES = "scaleway:instance/securityGroupRules:SecurityGroupRules"
 NETWORK = "scaleway:network/privateNetwork:PrivateNetwork"
 IPAM_IP = "scaleway:ipam/ip:Ip"
+POSTGRES = "scaleway:databases/instance:Instance"
+REDIS = "scaleway:redis/cluster:Cluster"
+BALANCER = "scaleway:loadbalancers/loadBalancer:LoadBalancer"
 USER_DATA = "scaleway:instance/userData:UserData"
 
 # vCPU and memory by commercial type.
@@ -61,20 +67,35 @@ class Nic:
     addresses: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Host:
-    """An instance. ``key``: eight hex digits; ``addresses`` are public ones, the first is its own."""
+@dataclass(frozen=True, kw_only=True)
+class Station:
+    """``key``: eight hex digits; ``addresses`` are public ones, routed, the first is its own."""
 
     key: str
     id: str
+    addresses: tuple[str, ...]
+    nics: tuple[Nic, ...]
+
+    @property
+    def cable(self) -> str:
+        """The namespace's end of the public interface."""
+        return f"v{self.key}"
+
+    @property
+    def mac(self) -> str:
+        return mac(self.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host(Station):
+    """An instance."""
+
     hostname: str
     image: str
     cpus: float
     memory: int  # bytes
     started: bool
     user_data: str
-    addresses: tuple[str, ...]
-    nics: tuple[Nic, ...]
     group: Group
 
     def admits(self, port: int) -> tuple[ipaddress.IPv4Network, ...] | None:
@@ -91,22 +112,21 @@ class Host:
                 sources.append(network)
         return None if self.group.accept_in else tuple(sources)
 
-    @property
-    def cable(self) -> str:
-        """The namespace's end of the public interface."""
-        return f"v{self.key}"
-
-    @property
-    def mac(self) -> str:
-        return mac(self.id)
-
 
 @dataclass(frozen=True)
 class Desired:
-    """``networks``: keys of the private networks."""
+    """``networks``: keys of the private networks; ``services``: the stations that are no hosts."""
 
     hosts: tuple[Host, ...]
     networks: tuple[str, ...]
+    services: tuple[Station, ...] = ()
+
+    @property
+    def stations(self) -> tuple[Station, ...]:
+        return (*self.hosts, *self.services)
+
+    def service(self, id: str) -> Station | None:
+        return next((station for station in self.services if bare(station.id) == bare(id)), None)
 
     def host(self, id: str) -> Host | None:
         return next((host for host in self.hosts if bare(host.id) == bare(id)), None)
@@ -130,7 +150,7 @@ def mac(seed: str) -> str:
 
 def desired(inventory: Inventory, put: Row | None = None, drop: Row | None = None) -> Desired:
     """Everything that should stand, with ``put`` as it will be and without ``drop``."""
-    tables = {token: _rows(inventory, token, put, drop) for token in _TOKENS}
+    tables = {token: rows(inventory, token, put, drop) for token in _TOKENS}
     networks = {bare(row.id): row for row in tables[NETWORK]}
     groups = {bare(row.id): _group(row, tables[GROUP_RULES]) for row in tables[GROUP]}
     hosts = []
@@ -140,20 +160,58 @@ def desired(inventory: Inventory, put: Row | None = None, drop: Row | None = Non
         except EffectError:
             if put is not None and put.id == row.id:  # another's refusal is shown to that other
                 raise
-    return Desired(hosts=tuple(hosts), networks=tuple(key(id) for id in networks))
+    services = [_service(row, networks) for token in _SERVICES for row in tables[token]]
+    return Desired(tuple(hosts), tuple(key(id) for id in networks), tuple(services))
 
 
-_TOKENS = (SERVER, NIC, IP, GROUP, GROUP_RULES, NETWORK, IPAM_IP, USER_DATA)
-
-
-def _rows(inventory: Inventory, token: str, put: Row | None, drop: Row | None) -> list[Row]:
-    rows = {row.id: row for row in inventory.all(token)}
+def rows(inventory: Inventory, token: str, put: Row | None = None, drop: Row | None = None) -> list[Row]:
+    """Everything real of one type, with ``put`` as it will be and without ``drop``."""
+    found = {row.id: row for row in inventory.all(token)}
     if put is not None and put.token == token:
-        rows[put.id] = put
+        found[put.id] = put
     if drop is not None and drop.token == token:
-        rows.pop(drop.id, None)
+        found.pop(drop.id, None)
     # Stacks that were only recorded share the inventory.
-    return [row for row in rows.values() if getattr(row, "real", True)]
+    return [row for row in found.values() if getattr(row, "real", True)]
+
+
+def _postgres(row: Row) -> Iterable[tuple[str, list[str]]]:
+    network = row.outputs.get("privateNetwork")
+    return [(network["pnId"], [network["ip"]])] if network else []
+
+
+def _redis(row: Row) -> Iterable[tuple[str, list[str]]]:
+    return [(network["id"], network["ips"]) for network in row.outputs.get("privateNetworks") or ()]
+
+
+def _balancer(row: Row) -> Iterable[tuple[str, list[str]]]:
+    private = [str(ip["address"]).partition("/")[0] for ip in row.outputs.get("privateIps") or ()]
+    # Each cable takes those of the addresses that are of its network.
+    return [(network["privateNetworkId"], private) for network in row.outputs.get("privateNetworks") or ()]
+
+
+# Managed services with interfaces of their own: by type, networks with their addresses, and public addresses.
+_SERVICES: Mapping[str, Callable[[Row], Iterable[tuple[str, list[str]]]]] = {
+    POSTGRES: _postgres,
+    REDIS: _redis,
+    BALANCER: _balancer,
+}
+_TOKENS = (SERVER, NIC, IP, GROUP, GROUP_RULES, NETWORK, IPAM_IP, USER_DATA, *_SERVICES)
+
+
+def _service(row: Row, networks: Mapping[str, Row]) -> Station:
+    cables = _SERVICES[row.token](row)
+    public = [str(row.outputs.get("ipAddress") or "")] if row.token == BALANCER else []
+    return Station(
+        key=key(row.id),
+        id=row.id,
+        addresses=tuple(filter(None, public)),
+        nics=tuple(
+            _nic(f"{bare(row.id)}-{bare(network)}", networks[bare(network)], None, addresses)
+            for network, addresses in cables
+            if bare(network) in networks
+        ),
+    )
 
 
 def _value(row: Row, name: str, default: Any = None) -> Any:
