@@ -7,7 +7,6 @@ from typing import Any
 
 from components.scaleway.catalogue import catalogue as scaleway
 from config.model import Registry, Stack
-from systems import scell
 from systems.scell import ScellConfig
 
 REGISTRY = Registry(systems={"scell": ScellConfig}, catalogues={"scaleway": scaleway()})
@@ -15,7 +14,9 @@ REGISTRY = Registry(systems={"scell": ScellConfig}, catalogues={"scaleway": scal
 
 def build(stack: Stack) -> Mapping[str, Mapping[str, Any]]:
     """Every system of the stack; returns what each one exports."""
-    from components.clouds import CLOUDS  # here: the clouds' SDKs are large, and the config needs none
+    # Here: the clouds' SDKs are large, and the config needs none.
+    from components.clouds import CLOUDS
+    from systems.scell import composition as scell
 
     exports: dict[str, Mapping[str, Any]] = {}
     for config in stack.systems.values():

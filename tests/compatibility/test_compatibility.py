@@ -47,5 +47,6 @@ def test_the_judge_of_that_can_say_no(tmp_path: Path) -> None:
     before = "for system, outputs in"
     program = (ROOT / "__main__.py").read_text()
     assert program.count(before) == 1
-    renamed = program.replace(before, f"import systems.scell\nsystems.scell.NAME = 'other'\n{before}")
+    other = "from systems.scell import composition\ncomposition.NAME = 'other'\n"
+    renamed = program.replace(before, f"{other}{before}")
     assert {"scell-ip", "scell-server", "scell-host-key"} <= harmed(VERSIONS[0], tmp_path, renamed).keys()

@@ -129,10 +129,10 @@ def files(*rooms: str) -> list[str]:
         ("components/base.py", "import config.model"),
         ("components/base.py", "from systems import scell"),
         ("components/app/release.py", "def f():\n    import sandbox.twins"),
-        ("systems/scell.py", "from components.scaleway.instance import Instance"),
-        ("systems/scell.py", "from components.scaleway.catalogue import catalogue"),
+        ("systems/scell/composition.py", "from components.scaleway.instance import Instance"),
+        ("systems/scell/composition.py", "from components.scaleway.catalogue import catalogue"),
         ("systems/__init__.py", "from components.scaleway.cloud import Scaleway"),
-        ("systems/scell.py", "from pulumi_command import remote"),
+        ("systems/scell/composition.py", "from pulumi_command import remote"),
         ("config/model.py", "from components.cloud import Scope"),
         ("sandbox/twins/check.py", "from config.model import Stack"),
         ("sandbox/commands/up.py", "from tasks import stack"),
@@ -153,7 +153,7 @@ def test_wrong_ways_are_seen(path: str, line: str) -> None:
         ("components/clouds.py", "from components.scaleway.cloud import Scaleway"),
         ("components/scaleway/instance.py", "from components import cloud"),
         ("components/web/server.py", "from components.remote.runner import Step"),
-        ("systems/scell.py", "from components.cloud import Cloud"),
+        ("systems/scell/composition.py", "from components.cloud import Cloud"),
     ],
 )
 def test_right_ways_are_not(path: str, line: str) -> None:
