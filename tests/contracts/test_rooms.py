@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CLOUD_ROOMS = tuple(sorted({"scaleway", "digitalocean", "hetzner"} | set(CLOUDS)))
 HOST_ROOMS = ("app", "data", "host", "remote", "watch", "web")
 SDKS = {"scaleway": "pulumiverse_scaleway", "digitalocean": "pulumi_digitalocean", "hetzner": "pulumi_hcloud"}
-PRODUCT = ("automation", "components", "config", "policies", "systems", "tasks")
+PRODUCT = ("automation", "components", "config", "policies", "preflight", "systems", "tasks")
 
 
 def imports(source: str) -> Iterator[str]:
@@ -61,9 +61,14 @@ def forbidden(path: str) -> tuple[str, ...]:
             "pulumi_tls",
             *SDKS.values(),
         )
+    if room == "preflight":  # looks at accounts and makes nothing; of the components only what a cloud sells
+        makers = tuple(f"components.{name}" for name in ("base", "clouds", *HOST_ROOMS))
+        named = () if rest and rest[0] in CLOUDS else tuple(f"components.{c}" for c in CLOUD_ROOMS)
+        systems = () if rest == ["__main__"] else ("systems",)
+        return ("sandbox", "tasks", "pulumi", "pulumi_command", *SDKS.values(), *makers, *named, *systems)
     if room != "components":
         return ()
-    above = ("systems", "config", "sandbox", "automation", "policies", "tasks")
+    above = ("systems", "config", "sandbox", "automation", "policies", "preflight", "tasks")
     part = rest[0] if len(rest) > 1 else ""
     clouds = tuple(f"components.{c}" for c in CLOUD_ROOMS)
     if part in CLOUD_ROOMS:
@@ -135,6 +140,11 @@ def files(*rooms: str) -> list[str]:
         ("systems/scell/composition.py", "from pulumi_command import remote"),
         ("config/model.py", "from components.cloud import Scope"),
         ("sandbox/twins/check.py", "from config.model import Stack"),
+        ("preflight/local.py", "from components.scaleway.catalogue import catalogue"),
+        ("preflight/scaleway.py", "from components.base import Component"),
+        ("preflight/reader.py", "import systems"),
+        ("preflight/needs.py", "import pulumi"),
+        ("components/base.py", "import preflight.reader"),
         ("sandbox/commands/up.py", "from tasks import stack"),
         ("components/web/server.py", "import tasks.errors"),
         ("tasks/stack.py", "from systems import scell"),
