@@ -66,6 +66,7 @@ def static_site(name: str, args: StaticSiteArgs, opts: ResourceOptions | None = 
     """
     files = [
         File(path="node.txt", content=_node(args)),
+        File(path="release.sh", content=(ROOM / "release.sh").read_text(encoding="utf-8")),
         File(path="build.sh", content=(ROOM / "build.sh").read_text(encoding="utf-8")),
         File(path="check_site.py", content=(ROOM / "check_site.py").read_text(encoding="utf-8")),
     ]

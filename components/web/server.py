@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from pulumi import ResourceOptions
 
@@ -30,8 +31,46 @@ class SinglePageSite:
     ``names``: all public names, the main one first.
     """
 
+    template: ClassVar[str] = "single-page.conf.j2"
+
     names: Sequence[str]
     root: str
+
+    @property
+    def name(self) -> str:
+        """The main name."""
+        return self.names[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cors:
+    """Which site's pages may call an API from a browser: ``origin`` as the browser says it."""
+
+    origin: str
+    methods: Sequence[str]
+    headers: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhpSite:
+    """A PHP application behind its front controller, ``root``/index.php; ``socket`` is PHP-FPM's.
+
+    ``streams``: path prefix to the PHP-FPM socket that answers there without buffering, for up to
+    ``stream_seconds``. ``maintenance``: while this file is there, every answer is 503. ``request_seconds`` is
+    what PHP itself has for a request.
+    """
+
+    template: ClassVar[str] = "php.conf.j2"
+
+    names: Sequence[str]
+    root: str
+    socket: str
+    streams: Mapping[str, str] = field(default_factory=dict)
+    cors: Cors | None = None
+    maintenance: str | None = None
+    body_mb: int = 20
+    request_seconds: int = 120
+    stream_seconds: int = 3600
 
     @property
     def name(self) -> str:
@@ -49,7 +88,7 @@ class WebServerArgs:
     scope: Scope
     instance: Instance
     host: str
-    sites: Sequence[SinglePageSite]
+    sites: Sequence[SinglePageSite | PhpSite]
     email: str
     directory: str
     http2_listen: bool
@@ -95,7 +134,7 @@ def files(args: WebServerArgs) -> Sequence[File]:
             File(
                 path=f"nginx/{site.name}.conf",
                 content=render(
-                    FILES / "single-page.conf.j2",
+                    FILES / site.template,
                     site=site,
                     variable=re.sub(r"\W", "_", site.name),
                     webroot=WEBROOT,

@@ -86,7 +86,7 @@ class Host:
         node.mkdir(parents=True)
         (node / "npm").write_text(NPM)
         (node / "npm").chmod(0o755)
-        for name in ("build.sh", "check_site.py"):
+        for name in ("release.sh", "build.sh", "check_site.py"):
             shutil.copy(ROOM / name, self.step / name)
         shutil.copy(ROOM / "node-20.txt", self.step / "node.txt")
         shutil.copy(ROOM / "static_site.sh", self.step / "script")

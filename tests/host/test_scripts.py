@@ -16,7 +16,8 @@ SHELL = sorted(
     if path.is_file()
     and (path.suffix == ".sh" or path.read_bytes().startswith((b"#!/bin/sh", b"#!/bin/bash")))
 )
-PYTHON = [ROOMS / name for name in ("remote/receive.py", "web/certificates.py", "app/check_site.py")]
+PROGRAMS = ("remote/receive.py", "web/certificates.py", "app/check_site.py", "data/prepare_database.py")
+PYTHON = [ROOMS / name for name in PROGRAMS]
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
