@@ -16,7 +16,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,8 +40,8 @@ class Service:
 
     ``ready`` answers whether it serves; it is asked until ``patience`` seconds are over. ``sockets`` are unix
     sockets it makes itself: what a killed predecessor left there is removed before a start. ``reload`` is the
-    signal that makes it read its files again; None restarts it. ``plumb`` runs right after the start with the
-    pid, before ``ready`` is asked.
+    signal that makes it read its files again; None restarts it. ``halt`` is the one that ends it cleanly.
+    ``plumb`` runs right after the start with the pid, before ``ready`` is asked.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Service:
     ready: Callable[[], bool]
     settings: str = ""
     reload: signal.Signals | None = None
+    halt: signal.Signals = signal.SIGTERM
     sockets: Sequence[Path] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     outside: bool = False
@@ -84,6 +85,7 @@ class Running:
     network: int  # inode of the network namespace it was started from, or in which it was put
     command: str  # digest
     settings: str  # digest
+    halt: int = signal.SIGTERM
 
 
 @contextmanager
@@ -163,6 +165,7 @@ def ensure(service: Service, run: Path, logs: Path) -> Running:
         network=service.network,
         command=command,
         settings=settings,
+        halt=service.halt,
     )
     _write(started, run)
     if service.plumb:
@@ -192,16 +195,19 @@ def names(run: Path) -> list[str]:
     return sorted({path.stem for path in run.iterdir() if path.suffix in (".json", ".pid")})
 
 
-def stop(name: str, run: Path, patience: float = 5.0) -> None:
-    """End what was recorded under ``name``, with all its children; no error when there is nothing."""
+def stop(name: str, run: Path, patience: float = 5.0, sign: int | None = None) -> None:
+    """End what was recorded under ``name``, with all its children; no error when there is nothing.
+
+    ``sign`` instead of the signal its :attr:`Service.halt` names.
+    """
     record = _read(name, run)
     if record is None:
         return
-    for sign in (signal.SIGTERM, signal.SIGKILL):
+    for sent in (sign or record.halt, signal.SIGKILL):
         deadline = time.monotonic() + patience
         members = list(_members(record))
         for pid in members:
-            _signal(pid, sign)
+            _signal(pid, sent)
         while members and time.monotonic() < deadline:
             time.sleep(0.02)
             members = list(_members(record))
@@ -214,7 +220,7 @@ def stop(name: str, run: Path, patience: float = 5.0) -> None:
 def memory(record: Running) -> int:
     """Bytes of memory that ``record`` and its children use, shared pages counted once (PSS)."""
     total = 0
-    for pid in _members(record):
+    for pid in _family(record):
         try:
             text = Path(f"/proc/{pid}/smaps_rollup").read_text()
         except OSError:
@@ -314,7 +320,23 @@ def _members(record: Running) -> Iterator[int]:
                 yield int(entry.name)
 
 
-def _signal(pid: int, sign: signal.Signals) -> None:
+def _family(record: Running) -> set[int]:
+    """Processes of the server's session, and what they started in sessions of its own (PostgreSQL does)."""
+    found = set(_members(record))
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit():
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                parents.setdefault(parent, []).append(int(entry.name))
+    new = list(found)
+    while new:
+        new = [child for pid in new for child in parents.get(pid, ()) if child not in found]
+        found.update(new)
+    return found
+
+
+def _signal(pid: int, sign: int) -> None:
     try:
         os.kill(pid, sign)
     except ProcessLookupError:

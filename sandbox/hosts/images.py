@@ -1,8 +1,9 @@
-"""Base images: Debian as its own cloud images have it, built once with mmdebstrap from this machine's mirror.
+"""Debian systems built once with mmdebstrap from this machine's mirror: base images, and roots of services.
 
-The package list is a subset of Debian's ``genericcloud`` image (classes BASE, SYSTEM_BOOT, CLOUD, GENERIC,
-EXTRAS of https://salsa.debian.org/cloud-team/debian-cloud-images, read for Debian 12): without kernel, boot
-loader and what only a disk needs, and without tools nobody's script relies on. Never add what is not in it.
+A base image is Debian as its own cloud images have it. The package list is a subset of Debian's
+``genericcloud`` image (classes BASE, SYSTEM_BOOT, CLOUD, GENERIC, EXTRAS of
+https://salsa.debian.org/cloud-team/debian-cloud-images, read for Debian 12): without kernel, boot loader and
+what only a disk needs, and without tools nobody's script relies on. Never add what is not in it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,22 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 CUSTOMIZE = Path(__file__).parent / "image" / "customize.sh"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """A Debian system to build once and keep: ``name`` is its place in the cache, ``what`` for messages.
+
+    ``prepare`` is a script run on the new tree (its argument): ``early`` before the packages that are not
+    essential are installed, and again when all are.
+    """
+
+    name: str
+    what: str
+    suite: str
+    packages: tuple[str, ...]
+    prepare: Path
+    early: bool = False
+
+
 @dataclass(frozen=True)
 class Source:
     """One line of apt's sources: where from, which suites."""
@@ -61,18 +78,24 @@ def suite(image: str) -> str:
 
 def base(suite: str, log: Callable[[str], None]) -> Path:
     """Directory of the base image of a Debian suite, built when it is not in the cache (about 30 s)."""
-    sources = _render(machine_sources(), suite)
-    text = "\n".join([suite, *PACKAGES, sources, CUSTOMIZE.read_text()])
+    what = f"base image of Debian {suite}"
+    return ready(Tree(name=suite, what=what, suite=suite, packages=PACKAGES, prepare=CUSTOMIZE), log)
+
+
+def ready(tree: Tree, log: Callable[[str], None]) -> Path:
+    """Directory of a tree, built when it is not in the cache; several commands build it once."""
+    sources = _render(machine_sources(), tree.suite)
+    text = "\n".join([tree.suite, *tree.packages, sources, tree.prepare.read_text()])
     images = paths.cache() / "images"
     images.mkdir(parents=True, exist_ok=True)
-    ready = images / f"{suite}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    if ready.exists():
-        return ready
-    waiting = f"another command is building the base image of Debian {suite}; waiting for it"
-    with process.lock(images / f"{ready.name}.lock", lambda: log(waiting)):
-        if not ready.exists():
-            _build(suite, sources, ready, log)
-    return ready
+    place = images / f"{tree.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    if place.exists():
+        return place
+    waiting = f"another command is building the {tree.what}; waiting for it"
+    with process.lock(images / f"{place.name}.lock", lambda: log(waiting)):
+        if not place.exists():
+            _build(tree, sources, place, log)
+    return place
 
 
 def machine_sources(etc: Path = Path("/etc/apt"), release: Path = Path("/etc/os-release")) -> list[Source]:
@@ -130,21 +153,22 @@ def _render(sources: list[Source], suite: str) -> str:
     )
 
 
-def _build(suite: str, sources: str, ready: Path, log: Callable[[str], None]) -> None:
-    building = ready.with_name(f"{ready.name}.building")
+def _build(tree: Tree, sources: str, place: Path, log: Callable[[str], None]) -> None:
+    building = place.with_name(f"{place.name}.building")
     if building.exists():  # of a build that was killed; we hold its lock
         shutil.rmtree(building)
     building.mkdir()
     listed = building / "debian.sources"
     listed.write_text(sources)
-    log(f"building the Debian base image ({suite}), about half a minute, once on this machine")
+    log(f"building the {tree.what}, about half a minute, once on this machine")
     began = time.monotonic()
-    output = ready.with_suffix(".log")
+    output = place.with_suffix(".log")
     command = [
-        "mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}",
+        "mmdebstrap", "--variant=minbase", f"--include={','.join(tree.packages)}",
         "--aptopt=Acquire::Languages \"none\"",
-        f"--customize-hook={CUSTOMIZE}",
-        suite, str(building / "rootfs"), str(listed),
+        *([f"--essential-hook={tree.prepare}"] if tree.early else []),
+        f"--customize-hook={tree.prepare}",
+        tree.suite, str(building / "rootfs"), str(listed),
     ]  # fmt: skip
     with output.open("w") as handle:
         build = subprocess.Popen(
@@ -162,12 +186,11 @@ def _build(suite: str, sources: str, ready: Path, log: Callable[[str], None]) ->
             raise
     if build.returncode:
         raise SandboxError(
-            f"the base image of Debian {suite} could not be built:\n{process.tail(output)}\n"
-            f"  whole log: {output}"
+            f"the {tree.what} could not be built:\n{process.tail(output)}\n  whole log: {output}"
         )
-    (building / "rootfs").rename(ready)
+    (building / "rootfs").rename(place)
     shutil.rmtree(building)
-    log(f"base image of Debian {suite} ready after {time.monotonic() - began:.0f} s")
+    log(f"{tree.what} ready after {time.monotonic() - began:.0f} s")
 
 
 def _follow(build: subprocess.Popen[bytes], output: Path, log: Callable[[str], None]) -> None:

@@ -5,8 +5,8 @@ A module has ``KIND``, its name in `status` and `fault`; ``EFFECTS`` by resource
 was killed, ends what nobody asks for any more. It is called at the beginning of each command, and its
 effects call it (or the part of it that they touch) when a resource changes, so a module keeps no state beside
 the data itself. Where servers run and how they are started: :class:`sandbox.services.layout.Layout`.
-``stop(root)`` is for modules that hold more than processes (mounts, devices). Stations, that is network
-namespaces with cables into private networks, come from :mod:`sandbox.hosts.desired`.
+``stop(root)`` is for modules that hold more than recorded processes (mounts, devices). Stations, that is
+network namespaces with cables into private networks, come from :mod:`sandbox.hosts.desired`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sandbox.errors import SandboxError
 from sandbox.services.layout import Layout, kind
 
 # In the order they are started. Not imported here: status and doctor need none of them.
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = ("postgres", "redis")
 # What a host would hold without a managed service; `status` tells their memory apart.
 DATABASES = frozenset({"postgres", "redis"})
 
@@ -47,11 +47,11 @@ def ensure(root: Path, world: World) -> None:
 def stop(root: Path) -> None:
     """End every managed service of the checkout; data on disk stays. No error when nothing runs."""
     layout = Layout(root)
-    for name in process.names(layout.run):
-        process.stop(name, layout.run)
     for module in modules():
         if hasattr(module, "stop"):
             module.stop(root)
+    for name in process.names(layout.run):
+        process.stop(name, layout.run)
 
 
 def status(root: Path) -> list[dict[str, Any]]:
