@@ -12,8 +12,8 @@ from components import cloud
 from components.scaleway.base import ScalewayComponent, localized
 from components.scaleway.key import limited_key
 
+# Not ObjectStorageBucketsRead: it would list the names of all buckets of the project, and no object needs it.
 PERMISSIONS = (
-    "ObjectStorageBucketsRead",
     "ObjectStorageObjectsDelete",
     "ObjectStorageObjectsRead",
     "ObjectStorageObjectsWrite",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from sandbox import process
+from sandbox import paths, process
 from sandbox.internet import acme, certs, git
 from sandbox.internet.layout import GATEWAY, LETS_ENCRYPT, Layout
 from sandbox.internet.out import accepts, nginx
 from sandbox.internet.registries import Registries
 from sandbox.internet.render import render
+
+# Object Storage is a managed service (sandbox/services); its names are public ones.
+STORAGE = tuple(f"s3.{region}.scw.cloud" for region in ("fr-par", "it-mil", "nl-ams", "pl-waw"))
 
 
 def service(layout: Layout, found: Registries, authority: acme.Authority) -> process.Service:
@@ -19,6 +22,8 @@ def service(layout: Layout, found: Registries, authority: acme.Authority) -> pro
     acme_certificate, acme_key = certs.leaf(layout.root, "acme", [*acme.NAMES, *acme.STAGING])
     git_certificate, git_key = certs.leaf(layout.root, "git", git_names)
     mirror_certificate, mirror_key = certs.leaf(layout.root, "mirrors", secure) if secure else (None, None)
+    storage_names = [*STORAGE, *(f"*.{name}" for name in STORAGE)]
+    storage_certificate, storage_key = certs.leaf(layout.root, "storage", storage_names)
     temporary = layout.state / "tmp"
     temporary.mkdir(mode=0o700, exist_ok=True)
     text = render(
@@ -29,7 +34,7 @@ def service(layout: Layout, found: Registries, authority: acme.Authority) -> pro
         refusals=layout.refusals,
         authority=certs.ca_certificate(layout.root),
         passed=found.passed,
-        standins=[*acme.NAMES, *acme.STAGING, *git_names, *secure],
+        standins=[*acme.NAMES, *acme.STAGING, *git_names, *storage_names, *secure],
         acme={
             "names": acme.NAMES,
             "staging": acme.STAGING,
@@ -45,6 +50,12 @@ def service(layout: Layout, found: Registries, authority: acme.Authority) -> pro
             "key": git_key,
             "root": layout.git,
             "backend": git.backend(),
+        },
+        storage={
+            "names": storage_names,
+            "certificate": storage_certificate,
+            "key": storage_key,
+            "socket": paths.runtime(layout.root) / "services" / "storage.sock",
         },
         mirrors={
             "names": sorted(found.mirrors),

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox import paths, process
-from sandbox.hosts import net, plumbing
-from sandbox.internet.render import write
+
+# Hosts and internet are imported where they are used: servers written in Python live in this room, and they
+# are to stay small.
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Layout:
 
     def namespace(self, key: str) -> Path:
         """The network namespace of a station, for :attr:`process.Service.namespace`."""
+        from sandbox.hosts import net, plumbing
+
         return net.NETNS / plumbing.namespace(self.root, key)
 
     # ------------------------------------------------------------ down on purpose
@@ -47,6 +50,8 @@ class Layout:
 
     def set_down(self, kinds: Iterable[str]) -> None:
         """Take these kinds down and no other; they are at the next :func:`sandbox.services.ensure`."""
+        from sandbox.internet.render import write
+
         write(self._down, json.dumps(sorted(kinds)))
 
     # ------------------------------------------------------------ servers
