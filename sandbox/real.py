@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import internet, inventory, paths, process, services
-from sandbox.effects.protocol import World
+from sandbox.effects.protocol import EffectError, World
 from sandbox.errors import SandboxError
 from sandbox.hosts import desired as want
-from sandbox.hosts import effects, images, instance, net, plumbing
+from sandbox.hosts import effects, images, instance, net, plumbing, volumes
 from sandbox.internet.render import write
 
 TOOLS = {
     "ip": "iproute2",
+    "losetup": "mount",
     "lxc-start": "lxc",
     "mmdebstrap": "mmdebstrap",
     "mount": "mount",
@@ -82,6 +83,10 @@ def prepare(root: Path) -> World:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(mend, desired.hosts))
+    try:
+        volumes.release(root, keep={id for host in desired.hosts for id in host.volumes})
+    except EffectError as error:
+        effects.log(world)(str(error))
     internet.ensure(root, world)
     services.ensure(root, world)
     return world
@@ -134,11 +139,13 @@ def reset(root: Path) -> None:
     bare = {instance.Place(root, found.removeprefix(f"{name}-")) for found in namespaces}
     for place in bare.union(instance.places(root)):
         instance.destroy(place)
+    volumes.release(root, keep=())
     net.leave()
     for found in [*namespaces, name]:
         net.drop(found)
     (paths.state(root) / NOTE).unlink(missing_ok=True)
-    for directory in (paths.state(root) / "hosts", paths.state(root) / "services", paths.runtime(root)):
+    made = (paths.state(root) / "hosts", paths.state(root) / "services", volumes.directory(root))
+    for directory in (*made, paths.runtime(root)):
         if directory.exists():
             shutil.rmtree(directory)
 

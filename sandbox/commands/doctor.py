@@ -11,6 +11,7 @@ from sandbox.commands._run import LOST
 def doctor() -> None:
     """Try for real, leaving nothing, what hosts need. Exit code 1 when they can only be recorded."""
     from sandbox import real
+    from sandbox.hosts import volumes
 
     out = Console(highlight=False, soft_wrap=True)
     reasons = real.capable()
@@ -21,4 +22,11 @@ def doctor() -> None:
         raise typer.Exit(1)
     for gone in real.lost():
         out.print(f"[yellow]![/] {LOST.format(gone)}")
+    if lack := volumes.capable():
+        out.print(f"[yellow]![/] block volumes cannot be attached: {lack}")
+    elif not volumes.resizes_mounted():
+        out.print(
+            "[yellow]![/] mounted file systems of block volumes cannot grow in a host (root has no "
+            "CAP_SYS_RESOURCE here): unmount, e2fsck -f, resize2fs"
+        )
     out.print("[green]✓[/] this machine runs real hosts: system containers, networks, firewalls, names.")

@@ -29,6 +29,7 @@ POSTGRES = "scaleway:databases/instance:Instance"
 REDIS = "scaleway:redis/cluster:Cluster"
 BALANCER = "scaleway:loadbalancers/loadBalancer:LoadBalancer"
 USER_DATA = "scaleway:instance/userData:UserData"
+VOLUME = "scaleway:block/volume:Volume"
 
 # vCPU and memory by commercial type.
 SERVERS = Path(__file__).resolve().parent.parent / "schemas" / "data" / "scaleway-servers.json"
@@ -97,6 +98,7 @@ class Host(Station):
     started: bool
     user_data: str
     group: Group
+    volumes: tuple[str, ...] = ()  # bare ids
 
     def admits(self, port: int) -> tuple[ipaddress.IPv4Network, ...] | None:
         """From where its security group lets in TCP on ``port``, before it refuses; None for everywhere."""
@@ -196,7 +198,7 @@ _SERVICES: Mapping[str, Callable[[Row], Iterable[tuple[str, list[str]]]]] = {
     REDIS: _redis,
     BALANCER: _balancer,
 }
-_TOKENS = (SERVER, NIC, IP, GROUP, GROUP_RULES, NETWORK, IPAM_IP, USER_DATA, *_SERVICES)
+_TOKENS = (SERVER, NIC, IP, GROUP, GROUP_RULES, NETWORK, IPAM_IP, USER_DATA, VOLUME, *_SERVICES)
 
 
 def _service(row: Row, networks: Mapping[str, Row]) -> Station:
@@ -244,7 +246,19 @@ def _host(
         addresses=tuple(_public(row, tables[IP])),
         nics=tuple(_nics(row, tables, networks)),
         group=groups.get(bare(_value(row, "securityGroupId")), Group()),
+        volumes=tuple(_volumes(row, tables[VOLUME])),
     )
+
+
+def _volumes(row: Row, volumes: list[Row]) -> Iterable[str]:
+    """Block volumes of a server, root disk aside; what else it names is its effect's business."""
+    known = {bare(volume.id) for volume in volumes}
+    return (id for id in attached(row) if id in known)
+
+
+def attached(server: Row) -> list[str]:
+    """Bare ids of the volumes a server asks for, root disk aside."""
+    return list(dict.fromkeys(map(bare, server.inputs.get("additionalVolumeIds") or ())))
 
 
 def _public(row: Row, ips: list[Row]) -> Iterable[str]:

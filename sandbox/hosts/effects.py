@@ -12,7 +12,7 @@ from sandbox import paths, process
 from sandbox.effects.protocol import Effect, EffectError, Row, World
 from sandbox.errors import SandboxError
 from sandbox.hosts import desired as want
-from sandbox.hosts import firewall, instance, plumbing
+from sandbox.hosts import firewall, instance, plumbing, volumes
 from sandbox.hosts.remote import CopyFile, CopyToRemote, LocalCommand, RemoteCommand
 
 
@@ -83,6 +83,8 @@ class Server:
     """An instance."""
 
     def create(self, world: World, row: Row) -> Mapping[str, Any]:
+        for id in want.attached(row):
+            volumes.existing(checkout(world), id)
         host = connect(world, put=row).host(row.id)
         if host is None:
             raise LookupError(row.id)
@@ -91,21 +93,61 @@ class Server:
         return {}
 
     def update(self, world: World, old: Row, new: Row) -> Mapping[str, Any]:
-        return self.create(world, new)
+        made = self.create(world, new)
+        self._release(world, old, new)
+        return made
 
     def delete(self, world: World, row: Row) -> None:
         place = instance.Place(checkout(world), want.key(row.id))
         with instance.locked(place):
             instance.destroy(place)
         connect(world, drop=row)
+        self._release(world, row)
+
+    def _release(self, world: World, old: Row, new: Row | None = None) -> None:
+        kept = want.attached(new) if new else []
+        for id in want.attached(old):
+            if id not in kept:
+                volumes.detach(checkout(world), id)
 
     def read(self, world: World, row: Row) -> Mapping[str, Any] | None:
         found = instance.state(instance.Place(checkout(world), want.key(row.id)))
         return None if found is None else {"state": found}
 
 
+class Volume:
+    """A block volume; servers attach it."""
+
+    def create(self, world: World, row: Row) -> Mapping[str, Any]:
+        source = next((name for name in ("snapshotId", "instanceVolumeId") if row.inputs.get(name)), None)
+        if source:
+            raise EffectError(f"the sandbox makes empty block volumes only, not from {source}")
+        volumes.make(checkout(world), want.bare(row.id), self._size(row))
+        return {}
+
+    def update(self, world: World, old: Row, new: Row) -> Mapping[str, Any]:
+        if self._size(new) < self._size(old):
+            raise EffectError(
+                "scaleway-sdk-go: invalid argument(s): size does not respect constraint, "
+                f"the volume has {self._size(old)} GB and cannot be made smaller"
+            )
+        volumes.grow(checkout(world), want.bare(new.id), self._size(new))
+        return {}
+
+    def delete(self, world: World, row: Row) -> None:
+        volumes.remove(checkout(world), want.bare(row.id))
+
+    def read(self, world: World, row: Row) -> Mapping[str, Any] | None:
+        return {} if volumes.file(checkout(world), want.bare(row.id)).exists() else None
+
+    @staticmethod
+    def _size(row: Row) -> int:
+        return int(row.inputs.get("sizeInGb") or row.outputs.get("sizeInGb") or 0)
+
+
 EFFECTS: dict[str, Effect] = {
     want.SERVER: Server(),
+    want.VOLUME: Volume(),
     want.NIC: PrivateNic(),
     want.IP: Wiring(),
     want.GROUP: Wiring(),

@@ -17,7 +17,7 @@ from pathlib import Path
 from sandbox import paths, process
 from sandbox.effects.protocol import EffectError
 from sandbox.errors import SandboxError
-from sandbox.hosts import images, net, plumbing
+from sandbox.hosts import images, net, plumbing, volumes
 from sandbox.hosts.desired import Host
 from sandbox.internet.certs import ca_certificate
 from sandbox.internet.layout import GATEWAY
@@ -62,6 +62,11 @@ class Place:
     def log(self) -> Path:
         return self.directory / "lxc.log"
 
+    @property
+    def volumes(self) -> Path:
+        """Block volumes it has, as plug.sh reads them."""
+        return self.directory / "volumes"
+
 
 def places(root: Path) -> list[Place]:
     """Every host with something on disk."""
@@ -91,6 +96,7 @@ def ensure(place: Place, host: Host, log: Log, *, make: bool = True) -> None:
             destroy(place)  # half a host that a kill has left
             _make(place, host, log)
         _mount(place, log)
+        before, now = _volumes(place, host)
         limits = _config(place, host)
         network = _network(place, host)
         up = running(place)
@@ -99,8 +105,11 @@ def ensure(place: Place, host: Host, log: Log, *, make: bool = True) -> None:
             up = False
         if host.started and not up:
             _start(place)
-        elif up and network:
-            _reload(place, log)
+        elif up:
+            if now or before:
+                _plug(place, before, now)
+            if network:
+                _reload(place, log)
 
 
 def running(place: Place) -> bool:
@@ -226,6 +235,10 @@ def _config(place: Place, host: Host) -> bool:
         "lxc.mount.auto = proc:mixed sys:mixed cgroup:rw",
         "lxc.apparmor.profile = unconfined",
         "lxc.init.cmd = /sbin/init",
+        # Not in this file, which a running host starts again for.
+        f"lxc.include = {place.volumes}.conf",
+        # Through a shell; lxc takes outer quotes away.
+        f"lxc.hook.start-host = {_escaped(volumes.PLUG)} {_escaped(place.volumes)}",
         "lxc.tty.max = 0",
         "lxc.pty.max = 64",
         # Also the last one bears the name, so that nothing of ours is left in the machine's hierarchies.
@@ -241,6 +254,49 @@ def _config(place: Place, host: Host) -> bool:
     if old != text:
         path.write_text(text)
     return old is not None and old != text
+
+
+def _escaped(path: Path) -> str:
+    return re.sub(r"([^\w/.-])", r"\\\1", str(path))
+
+
+def _volumes(place: Place, host: Host) -> tuple[list[volumes.Device], list[volumes.Device]]:
+    """Attach the host's volumes and write down which they are; (before, now)."""
+    lines = place.volumes.read_text().splitlines() if place.volumes.exists() else []
+    before = [
+        volumes.Device(name=name, number=number, id=id.removeprefix(volumes.PREFIX))
+        for name, number, id in map(str.split, lines)
+    ]
+    now = volumes.plugged(place.root, host.volumes, before)
+    place.volumes.write_text("".join(device.line for device in now))
+    # With version 1 plug.sh does it: lxc would forget, when a host reboots itself, what it allowed since.
+    allowed = [] if legacy_cgroups() else [f"lxc.cgroup2.devices.allow = {device.rule}\n" for device in now]
+    place.volumes.with_suffix(".conf").write_text("".join(allowed))
+    return before, now
+
+
+def _plug(place: Place, before: list[volumes.Device], now: list[volumes.Device]) -> None:
+    """Give a running host its volumes, and take away those it has no longer."""
+    pid = _lxc(place, "lxc-info", "-pH").stdout.strip()
+    for device in now if not legacy_cgroups() else ():
+        _lxc(place, "lxc-cgroup", "devices.allow", device.rule)
+    done = subprocess.run(
+        [str(volumes.PLUG), str(place.volumes)],
+        env={**process.ENVIRONMENT, "LXC_PID": pid},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise EffectError(f"the volumes of {place.name}: {done.stderr.strip()}")
+    for device in before:
+        if device.number not in {other.number for other in now}:
+            # Pulled out, as a detached disk is, whether it was unmounted or not.
+            for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
+                if line.split()[2] == device.number:
+                    target = line.split()[4].replace("\\040", " ")
+                    _lxc(place, "lxc-attach", "--", "umount", "--lazy", target, check=False)
+            _lxc(place, "lxc-cgroup", "devices.deny", device.rule)
 
 
 def _network(place: Place, host: Host) -> bool:

@@ -13,6 +13,7 @@ REVERSE = "scaleway:instance/ipReverseDns:IpReverseDns"
 RECORD = "scaleway:domain/record:Record"
 ZONE = "scaleway:domain/zone:Zone"
 BUCKET = "scaleway:object/bucket:Bucket"
+VOLUME = "scaleway:block/volume:Volume"
 VM = {"type": "DEV1-S", "image": "debian_bookworm"}
 
 
@@ -54,6 +55,23 @@ def test_an_address_is_on_one_server_only(twin):
     with refused("already attached to server"):
         twin.update(SERVER, second, {**VM, "ipId": ip.id.partition("/")[2]}, "two")
     twin.update(SERVER, first, {**VM, "ipIds": [ip.id], "tags": ["x"]}, "one")
+
+
+def test_a_volume_is_on_one_server_of_its_zone_and_does_not_go_while_it_is(twin):
+    volume = twin.create(VOLUME, {"iops": 5000, "sizeInGb": 5})
+    away = twin.create(VOLUME, {"iops": 5000, "sizeInGb": 5, "zone": "fr-par-2"}, "away")
+    first = twin.create(SERVER, {**VM, "additionalVolumeIds": [volume.id]}, "one")
+    second = twin.create(SERVER, VM, "two")
+    with refused(f"volume {volume.id} is already attached to server {first.id}"):
+        twin.update(SERVER, second, {**VM, "additionalVolumeIds": [volume.id]}, "two")
+    with refused("resource volume with ID .* is not found in fr-par-1"):
+        twin.update(SERVER, second, {**VM, "additionalVolumeIds": [away.id]}, "two")
+    with refused(f"volume {volume.id} is attached to server {first.id}"):
+        twin.delete(VOLUME, volume)
+    twin.update(SERVER, first, VM, "one")
+    twin.update(SERVER, second, {**VM, "additionalVolumeIds": [volume.id]}, "two")
+    twin.delete(SERVER, second)
+    twin.delete(VOLUME, volume)
 
 
 def test_a_reverse_needs_its_record(twin):

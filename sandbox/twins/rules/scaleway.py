@@ -9,7 +9,7 @@ from __future__ import annotations
 from sandbox.inventory import Record, Store
 from sandbox.twins.outputs import Refusal
 from sandbox.twins.outputs.scaleway import fqdn
-from sandbox.twins.rules import Reference, Rule, find, same, values
+from sandbox.twins.rules import Reference, Rule, find, plain, same, values
 
 SERVER = "scaleway:instance/server:Server"
 IP = "scaleway:instance/ip:Ip"
@@ -22,6 +22,7 @@ RECORD = "scaleway:domain/record:Record"
 ZONE = "scaleway:domain/zone:Zone"
 NIC = "scaleway:instance/privateNic:PrivateNic"
 GATEWAY = "scaleway:network/publicGateway:PublicGateway"
+VOLUMES = ("scaleway:block/volume:Volume", "scaleway:instance/volume:Volume")
 
 _server = Reference(SERVER, "server")
 _network = Reference(NETWORK, "private_network", strict=True)
@@ -123,6 +124,31 @@ def _server_rule(store: Store, row: Record) -> None:
                     f"scaleway-sdk-go: precondition failed: resource is still in use, ip {id} is already "
                     f"attached to server {other.id}"
                 )
+    _volumes(store, row)
+
+
+def _volumes(store: Store, row: Record) -> None:
+    """Volumes of a server: of its own zone, and nobody else's."""
+    for id in values(row.inputs, "additionalVolumeIds"):
+        volume = next(filter(None, (find(store, token, id) for token in VOLUMES)), None)
+        zone = row.id.partition("/")[0]
+        if volume is None or volume.id.partition("/")[0] != zone:
+            raise Refusal(f"scaleway-sdk-go: resource volume with ID {plain(id)} is not found in {zone}")
+        for other in _others(store, row):
+            if any(same(id, taken) for taken in values(other.inputs, "additionalVolumeIds")):
+                raise Refusal(
+                    f"scaleway-sdk-go: precondition failed: resource is still in use, volume {id} is already "
+                    f"attached to server {other.id}"
+                )
+
+
+def _detached(store: Store, row: Record) -> None:
+    for server in store.all(SERVER):
+        if any(same(row.id, id) for id in values(server.inputs, "additionalVolumeIds")):
+            raise Refusal(
+                f"scaleway-sdk-go: precondition failed: resource is still in use, volume {row.id} is "
+                f"attached to server {server.id}"
+            )
 
 
 def _reverse(store: Store, row: Record) -> None:
@@ -167,4 +193,4 @@ UPDATE: dict[str, Rule] = {
     SERVER: _server_rule,
     "scaleway:instance/ipReverseDns:IpReverseDns": _reverse,
 }
-DELETE: dict[str, Rule] = {BUCKET: _bucket_empty, IP: _attached}
+DELETE: dict[str, Rule] = {BUCKET: _bucket_empty, IP: _attached, **dict.fromkeys(VOLUMES, _detached)}
