@@ -109,7 +109,7 @@ class Component(pulumi.ComponentResource, Generic[ArgsT, OutT]):
         thing to take over; that is protected whatever the scope says, since it was not made here.
         """
         opts = ResourceOptions(parent=self, depends_on=self._after, import_=adopt)
-        if data:
+        if data or adopt is not None:
             opts.protect = self.scope.keep_data or adopt is not None
         return ResourceOptions.merge(opts, more)
 

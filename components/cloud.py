@@ -10,7 +10,7 @@ addresses are text without a prefix length, ranges are CIDR text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Literal, Protocol
@@ -207,7 +207,12 @@ class Volume:
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresArgs:
-    """Managed PostgreSQL on the private network only. ``databases`` maps database to owner's name."""
+    """Managed PostgreSQL on the private network only. ``databases`` maps database to owner's name.
+
+    ``adopt``: id of an existing instance; ``existing_databases`` and ``existing_users`` are those of
+    ``databases`` it holds already, which are taken over with it. Its administrator and those users get new
+    passwords, and the rules of who may connect become those of here.
+    """
 
     scope: Scope
     version: int
@@ -220,6 +225,8 @@ class PostgresArgs:
     backup_every_hours: int = 24
     backup_keep_days: int = 30
     adopt: str | None = None
+    existing_databases: Collection[str] = ()
+    existing_users: Collection[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,7 +266,10 @@ class Postgres:
 
 @dataclass(frozen=True, kw_only=True)
 class RedisArgs:
-    """Managed Redis (Valkey where the cloud sells that) with TLS, on the private network only."""
+    """Managed Redis (Valkey where the cloud sells that) with TLS, on the private network only.
+
+    ``adopt``: id of an existing one, with TLS; its login and its password become those made here.
+    """
 
     scope: Scope
     version: str
@@ -267,6 +277,7 @@ class RedisArgs:
     network: Network
     nodes: int = 1
     settings: Mapping[str, str] = field(default_factory=dict)
+    adopt: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,7 +152,7 @@ def _readable(items: Iterator[Item], *, sound: bool) -> Iterator[Item]:
 
 def remarks(stack: Stack) -> list[tuple[tuple[str | int, ...], str]]:
     """What is allowed but will not work as it stands: path and advice."""
-    return [
+    found: list[tuple[tuple[str | int, ...], str]] = [
         (
             ("admin", "cidrs", index),
             f"{cidr} is a range for documentation: nobody can log in from it. "
@@ -161,3 +161,6 @@ def remarks(stack: Stack) -> list[tuple[tuple[str | int, ...], str]]:
         for index, cidr in enumerate(stack.admin.cidrs)
         if any(IPv4Network(cidr).subnet_of(documented) for documented in DOCUMENTATION)
     ]
+    for name, system in stack.systems.items():
+        found += [(("systems", name, *path), advice) for path, advice in system.remarks()]
+    return found

@@ -97,8 +97,20 @@ def _rows(
         if "properties" in node:
             yield f"`{path}`", "table", _default(node, name in required), _cell(node["description"]), ""
             yield from _rows(node["properties"], set(node.get("required", ())), definitions, f"{path}.")
+            continue
+        each = _resolved(node["items"], definitions) if node.get("type") == "array" else {}
+        if "properties" in each:
+            yield (
+                f"`{path}`",
+                "list of tables",
+                _default(node, name in required),
+                _cell(node["description"]),
+                _cell(f"`{flow(node['examples'][0])}`"),
+            )
+            yield from _rows(each["properties"], set(each.get("required", ())), definitions, f"{path}[].")
         else:
-            examples = node.get("examples", ())
+            # A default is an example already.
+            examples = () if node.get("default") else node.get("examples", ())
             example = f"`{flow(examples[0])}`" if examples else ""
             default = _default(node, name in required)
             yield f"`{path}`", _type(node, definitions), default, _cell(node["description"]), _cell(example)

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
-from typing import Annotated, Any, cast
+from types import UnionType
+from typing import Annotated, Any, Union, cast, get_args, get_origin
 
 import pulumi
 from pulumi.runtime.config import CONFIG, is_config_secret
@@ -190,12 +191,26 @@ def _position(path: Path, raw: Any) -> tuple[int, ...]:
 def _model_at(path: Sequence[str | int], model: type[Section]) -> type[Section] | None:
     """The section that holds ``path``'s last part; None where that is not a section."""
     for part in path[:-1]:
-        field = model.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, Section)):
+        field = _keys(model).get(str(part))
+        inner = _section(field) if field else None
+        if inner is None:
             return None
         model = inner
     return model
+
+
+def _keys(model: type[Section]) -> dict[str, FieldInfo]:
+    """The fields of a section by the key they have in a file (`from` cannot be a field's name)."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _section(field: FieldInfo) -> type[Section] | None:
+    """The section a field holds, whether it may be absent or not; None where it holds something else."""
+    inner = field.annotation
+    for each in (inner, *get_args(inner)) if get_origin(inner) in (None, Union, UnionType) else ():
+        if isinstance(each, type) and issubclass(each, Section):
+            return each
+    return None
 
 
 def _salvage(model: type[Stack], written: Mapping[str, Any], faulty: set[Path]) -> Stack:
@@ -206,15 +221,15 @@ def _salvage(model: type[Stack], written: Mapping[str, Any], faulty: set[Path]) 
 def _sound(model: type[Section], written: Mapping[str, Any], faulty: set[Path], at: Path) -> Section:
     values: dict[str, Any] = {}
     for name, field in model.model_fields.items():
-        path = (*at, name)
-        inner = field.annotation
-        section = inner if isinstance(inner, type) and issubclass(inner, Section) else None
-        adapter: TypeAdapter[Any] = TypeAdapter(inner)  # type: ignore[arg-type]  # no field is without a type
+        key = field.alias or name
+        path = (*at, key)
+        section = _section(field)
         below = any(bad[: len(path)] == path for bad in faulty)
-        if section and isinstance(written.get(name), Mapping):
-            values[name] = _sound(section, written[name], faulty, path)
-        elif not below and name in written:
-            values[name] = adapter.validate_python(written[name])
+        if section and isinstance(written.get(key), Mapping):
+            values[name] = _sound(section, written[key], faulty, path)
+        elif not below and key in written:
+            adapter: TypeAdapter[Any] = TypeAdapter(field.annotation)  # type: ignore[arg-type]  # each has a type
+            values[name] = adapter.validate_python(written[key])
         elif not below and not field.is_required():
             values[name] = field.get_default(call_default_factory=True, validated_data={})
     sound = model.model_construct(**values)
@@ -250,7 +265,7 @@ def _explain(path: Path, detail: Mapping[str, Any], written: Any, model: type[Se
 def _words(path: Path, detail: Mapping[str, Any], written: Any, model: type[Section]) -> tuple[str, str]:
     kind, context = str(detail["type"]), detail.get("ctx", {})
     value, holder = _at(written, path), _model_at(path, model)
-    field = holder.model_fields.get(str(path[-1])) if holder and path else None
+    field = _keys(holder).get(str(path[-1])) if holder and path else None
     example = _example(path, field)
     if kind == "berth":
         if isinstance(value, str) and _DATE.match(value):
@@ -259,7 +274,7 @@ def _words(path: Path, detail: Mapping[str, Any], written: Any, model: type[Sect
     if kind == "missing":
         return "required, and missing", f"add {example or path[-1]}"
     if kind == "extra_forbidden":
-        known = sorted(holder.model_fields) if holder else []
+        known = sorted(_keys(holder)) if holder else []
         near = closest(str(path[-1]), known)
         return "not a key berth knows here", (
             f"did you mean {near}?" if near else f"remove it; known here: {', '.join(known)}"
@@ -305,11 +320,11 @@ def _example(path: Path, field: FieldInfo | None) -> str:
 
 
 def _sample(field: FieldInfo) -> Any:
-    inner = field.annotation
     if field.examples:
         return field.examples[0]
-    if isinstance(inner, type) and issubclass(inner, Section):
-        required = {name: _sample(each) for name, each in inner.model_fields.items() if each.is_required()}
+    inner = _section(field)
+    if inner is not None:
+        required = {key: _sample(each) for key, each in _keys(inner).items() if each.is_required()}
         return required or None
     return field.default if isinstance(field.default, str | bool | int) else None
 

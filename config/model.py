@@ -7,7 +7,7 @@ of the file are sound, so that all problems are reported at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
@@ -51,6 +51,17 @@ class Size(Protocol):
     def arch(self) -> str: ...
 
 
+class Node(Protocol):
+    """A node of a managed database or cache; ``volume_min_gb`` is its smallest volume."""
+
+    @property
+    def memory_gb(self) -> float: ...
+    @property
+    def volume_min_gb(self) -> int: ...
+    @property
+    def ha_required(self) -> bool: ...
+
+
 class Catalogue(Protocol):
     """What one cloud sells, as far as a stack file can be wrong about it."""
 
@@ -62,13 +73,34 @@ class Catalogue(Protocol):
         """The sizes of instances offered in ``zone``; empty for a zone that does not exist."""
         ...
 
+    def databases(self, place: str) -> Mapping[str, Node]:
+        """Sizes of managed PostgreSQL in a region; empty for one that does not exist."""
+        ...
+
+    def caches(self, place: str) -> Mapping[str, Node]:
+        """Sizes of managed Redis in a zone; empty for one that does not exist."""
+        ...
+
+    def postgres_versions(self) -> Sequence[int]:
+        """Major versions of PostgreSQL that are offered, ascending."""
+        ...
+
+    def redis_versions(self) -> Sequence[str]:
+        """Versions of Redis that are offered, ascending."""
+        ...
+
 
 @dataclass(frozen=True)
 class Secret:
-    """A value that comes from outside and cannot be generated; ``kind`` says what a stand-in looks like."""
+    """A value that comes from outside and cannot be generated; ``kind`` says what it looks like.
+
+    ``certificate`` and ``certificate-key`` are PEM; where a system has one of each, they belong together.
+    """
 
     meaning: str
-    kind: Literal["text", "ssh-private-key"] = "text"
+    kind: Literal["text", "ssh-private-key", "app-key", "certificate", "certificate-key"] = "text"
+    usual: bool = True
+    """Whether most stacks with this system need it."""
 
 
 class System(Section):
@@ -98,6 +130,10 @@ class System(Section):
 
     def names(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Path and name of every public name this system answers; no two in a stack may be the same."""
+        yield from ()
+
+    def remarks(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Path and advice of what is allowed but will not work on a real account as it stands."""
         yield from ()
 
 

@@ -72,7 +72,12 @@ def _secrets(registry: Registry) -> dict[str, Any]:
             system: {
                 "type": "object",
                 "properties": {
-                    name: {**SECURE, "description": secret.meaning, "x-berth-kind": secret.kind}
+                    name: {
+                        **SECURE,
+                        "description": secret.meaning,
+                        "x-berth-kind": secret.kind,
+                        "x-berth-usual": secret.usual,
+                    }
                     for name, secret in model.SECRETS.items()
                 },
                 "additionalProperties": False,

@@ -411,6 +411,135 @@ Release = Annotated[str, *_text("tag or commit", _release, r"^[A-Za-z0-9][A-Za-z
 """What to run: a tag with a number in it, or a full commit; branches and abbreviations are refused."""
 
 
+# ---------------------------------------------------------------- databases, buckets, identities
+
+_NOT_OURS = frozenset(["postgres", "template0", "template1", "rdb", "public", "berth"])
+
+
+def _database(value: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", value):
+        raise refuse(
+            "not a name SQL takes without quotes (a-z or _ first, then a-z, 0-9 and _, at most 63)",
+            "write one such as scell_production",
+        )
+    if value in _NOT_OURS or value.startswith("pg_"):
+        raise refuse("this name belongs to PostgreSQL, to the cloud or to berth itself", "name another")
+    return value
+
+
+SqlName = Annotated[str, *_text("SQL name", _database, r"^[a-z_][a-z0-9_]{0,62}$", "scell_production")]
+"""Name of a database or of its user, usable in SQL without quotes; none that is taken in every cluster."""
+
+
+def _setting(value: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_.-]{0,62}", value):
+        raise refuse("not the name of a setting", "write one such as work_mem")
+    return value
+
+
+SettingName = Annotated[str, *_text("setting", _setting, r"^[a-z_][a-z0-9_.-]{0,62}$", "work_mem")]
+"""A setting of a managed server, by the server's own name."""
+
+
+def _bucket(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", value) or value.startswith("xn--"):
+        raise refuse(
+            "not the name of a bucket (3 to 63 of a-z, 0-9 and -, no - at the ends, no dots)",
+            "write one such as scell-storage; the whole cloud shares these names",
+        )
+    return value
+
+
+BucketName = Annotated[
+    str, *_text("bucket name", _bucket, r"^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", "scell-storage")
+]
+"""A bucket. Dots are legal, and refused here: they break TLS where the bucket is part of the host name."""
+
+_UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+
+def _principal(value: str) -> str:
+    if not re.fullmatch(rf"(application|user)_id:{_UUID}", value):
+        raise refuse(
+            "not an identity of the account",
+            "write application_id:<uuid> or user_id:<uuid>, as the cloud's IAM page shows it",
+        )
+    return value
+
+
+Principal = Annotated[
+    str,
+    *_text(
+        "identity",
+        _principal,
+        rf"^(application|user)_id:{_UUID}$",
+        "application_id:3b6b1f3e-52d0-4f0a-9d0e-6a1f2c7d8e90",
+    ),
+]
+"""Who may manage something: an application (a program's key) or a person of the cloud's account."""
+
+
+def _prefix(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!_.*'()-][A-Za-z0-9!_.*'()/-]{0,255}", value):
+        raise refuse("not a prefix of object names, or an empty one, which would be all", "write tmp/")
+    return value
+
+
+ObjectPrefix = Annotated[
+    str, *_text("prefix", _prefix, r"^[A-Za-z0-9!_.*'()-][A-Za-z0-9!_.*'()/-]{0,255}$", "tmp/")
+]
+"""What the names of some objects of a bucket begin with; never empty."""
+
+
+# ---------------------------------------------------------------- variables of an application
+
+
+def _env_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,127}", value):
+        raise refuse("not the name of a variable (A-Z, 0-9 and _)", "write one such as APP_FEATURE")
+    if re.search(r"SECRET|PASSWORD|PASSWD|PRIVATE|TOKEN|CREDENTIAL|(^|_)KEY$", value):
+        raise refuse(
+            "a secret does not stand in a stack file in clear",
+            "declare it in the system's SECRETS and give it with pulumi config set --secret",
+        )
+    return value
+
+
+EnvName = Annotated[str, *_text("variable", _env_name, r"^[A-Z][A-Z0-9_]{0,127}$", "APP_FEATURE")]
+"""A plain variable of an application; names that sound like secrets are refused."""
+
+
+def _word(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}", value):
+        raise refuse("not one word of a-z, A-Z, 0-9, _ . : and -", "write one word")
+    return value
+
+
+Word = Annotated[str, *_text("word", _word, r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$", "scell_")]
+"""One word: a prefix of keys, an identifier at a third party."""
+
+
+def _locale(value: str) -> str:
+    if not re.fullmatch(r"[a-z]{2,3}(_[A-Z]{2})?", value):
+        raise refuse("not a locale", "write a language such as fr, or fr_FR")
+    return value
+
+
+Locale = Annotated[str, *_text("locale", _locale, r"^[a-z]{2,3}(_[A-Z]{2})?$", "fr")]
+
+
+def _siret(value: str) -> str:
+    if not re.fullmatch(r"\d{14}", value):
+        raise refuse(
+            "not a SIRET (14 digits)", 'write it in quotes, without spaces, such as "12345678900001"'
+        )
+    return value
+
+
+Siret = Annotated[str, *_text("SIRET", _siret, r"^\d{14}$", "12345678900001")]
+"""Number of an establishment in France: 14 digits, kept as text. Its check digit is not judged."""
+
+
 # ---------------------------------------------------------------- the rest
 
 
@@ -484,9 +613,7 @@ def _https(value: str) -> str:
     return value
 
 
-HttpsUrl = Annotated[
-    str, *_text("https URL", _https, r"^https://", "https://acme-v02.api.letsencrypt.org/directory")
-]
+HttpsUrl = Annotated[str, *_text("https URL", _https, r"^https://", "https://api.scell.io/api/v1")]
 
 CLOUDS = ("scaleway", "digitalocean", "hetzner")
 

@@ -48,8 +48,9 @@ class Bucket(ScalewayComponent[cloud.BucketArgs, cloud.Bucket]):
             name=args.bucket,
             versioning=storage.BucketVersioningArgs(enabled=args.versioning),
             lifecycle_rules=[_expire(rule, args.versioning) for rule in args.expire] or None,
-            # Where data need not be kept, objects left in it must not hold up the end of the stack.
-            force_destroy=not scope.keep_data,
+            # Where data need not be kept, objects left in it must not hold up the end of the stack; what
+            # was not made here is never emptied.
+            force_destroy=not scope.keep_data and args.adopt is None,
             region=scope.region,
             project_id=scope.project_id,
             tags=scope.tags,

@@ -7,7 +7,7 @@ month is 730 hours, as Scaleway counts it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -34,6 +34,20 @@ class Price:
     unit: str
     date: str
     source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """A node of a managed service. ``volume_min_gb``: its smallest block volume, 0 where it has none.
+
+    ``ha_required``: sold in pairs only.
+    """
+
+    name: str
+    vcpu: int
+    memory_gb: float
+    volume_min_gb: int = 0
+    ha_required: bool = False
 
 
 class Catalogue:
@@ -67,6 +81,23 @@ class Catalogue:
         """
         return frozenset(item["name"] for item in self._items(kind, place))
 
+    def databases(self, place: str) -> Mapping[str, Node]:
+        """Node types of managed PostgreSQL by name; of a place that was not read, all that are known."""
+        return self._nodes("database", place)
+
+    def caches(self, place: str) -> Mapping[str, Node]:
+        """Node types of managed Redis by name; of a place that was not read, all that are known."""
+        return self._nodes("cache", place)
+
+    def postgres_versions(self) -> Sequence[int]:
+        """Major versions of PostgreSQL, ascending; where each is known from stands in the data."""
+        return sorted(int(version) for version in self._data["offers"]["database-engine"]["names"])
+
+    def redis_versions(self) -> Sequence[str]:
+        """Versions of Redis as the API names them, ascending. The account knows better: see preflight."""
+        known = self._data["offers"]["cache-engine"]["names"]
+        return sorted(known, key=lambda version: [int(part) for part in version.split(".")])
+
     def price(self, kind: str, name: str, place: str) -> Price:
         """List price in a zone or region. KeyError for an item that is not known there."""
         for item in self._items(kind, place):
@@ -89,6 +120,12 @@ class Catalogue:
         """Scaleway's label of a Debian release (``debian-12``). KeyError for one it has no image of."""
         label: str = self._data["images"][image]
         return label
+
+    def _nodes(self, kind: str, place: str) -> Mapping[str, Node]:
+        if place not in self.zones() and place not in self.zones().values():
+            return {}
+        # So far one place of each kind was read; of the others the same names are the best guess there is.
+        return {name: Node(name=name, **facts) for name, facts in self._data["offers"][kind]["names"].items()}
 
     def _items(self, kind: str, place: str) -> list[dict[str, Any]]:
         region = self.zones().get(place, place)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+import pulumi_random as random
 from pulumi import ResourceOptions
 from pulumiverse_scaleway import databases
 
@@ -25,6 +28,15 @@ class Postgres(ScalewayComponent[cloud.PostgresArgs, cloud.Postgres]):
     def build(self, args: cloud.PostgresArgs) -> cloud.Postgres:
         scope = args.scope
         admin = password(self, ADMIN)
+        # Another version is a blue/green upgrade: the provider copies the instance, loses what is written
+        # meanwhile, deletes the old one itself, which no protection of the engine sees, and knows the new one
+        # by another id. So it is made the replacement of something that is protected.
+        version = random.RandomId(
+            self.named("postgres-version"),
+            byte_length=4,
+            keepers={"engine": f"PostgreSQL-{args.version}"},
+            opts=self.child(data=True),
+        )
         instance = databases.Instance(
             self.named("instance"),
             engine=f"PostgreSQL-{args.version}",
@@ -44,9 +56,10 @@ class Postgres(ScalewayComponent[cloud.PostgresArgs, cloud.Postgres]):
             region=scope.region,
             project_id=scope.project_id,
             tags=self.tags,
-            # The administrator's name is fixed when it is made: an adopted one keeps its own.
+            # The administrator's name is fixed when it is made: an adopted one keeps its own. And not even
+            # an adopted instance of another version than was written is upgraded by the way.
             opts=self.child(
-                ResourceOptions(ignore_changes=["user_name"]),
+                ResourceOptions(ignore_changes=["engine", "user_name"], depends_on=[version]),
                 data=True,
                 adopt=localized(args.adopt, scope.region),
             ),
@@ -68,7 +81,7 @@ class Postgres(ScalewayComponent[cloud.PostgresArgs, cloud.Postgres]):
                 password=secret,
                 is_admin=False,
                 region=scope.region,
-                opts=self.child(),
+                opts=self.child(adopt=self._inside(args, owner, args.existing_users)),
             )
             users[owner] = user, cloud.DatabaseLogin(user=owner, password=secret)
         logins: dict[str, cloud.DatabaseLogin] = {}
@@ -79,7 +92,7 @@ class Postgres(ScalewayComponent[cloud.PostgresArgs, cloud.Postgres]):
                 instance_id=instance.id,
                 name=name,
                 region=scope.region,
-                opts=self.child(data=True),
+                opts=self.child(data=True, adopt=self._inside(args, name, args.existing_databases)),
             )
             databases.Privilege(
                 self.named(f"privilege-{name}"),
@@ -101,3 +114,12 @@ class Postgres(ScalewayComponent[cloud.PostgresArgs, cloud.Postgres]):
             databases=logins,
             ca_certificate=instance.certificate,
         )
+
+    @staticmethod
+    def _inside(args: cloud.PostgresArgs, name: str, existing: Collection[str]) -> str | None:
+        """The provider's id of a database or user of the adopted instance; None for one that is to be made.
+
+        Rules of access and privileges need none: the provider sets them, whatever was there.
+        """
+        instance = localized(args.adopt, args.scope.region)
+        return f"{instance}/{name}" if instance is not None and name in existing else None

@@ -6,7 +6,7 @@ from pulumiverse_scaleway import redis
 
 from components import cloud
 from components.base import computed, ipv4
-from components.scaleway.base import ScalewayComponent
+from components.scaleway.base import ScalewayComponent, localized
 from components.scaleway.password import password
 
 USER = "berth"
@@ -31,7 +31,7 @@ class Redis(ScalewayComponent[cloud.RedisArgs, cloud.Redis]):
             zone=args.scope.zone,
             project_id=args.scope.project_id,
             tags=self.tags,
-            opts=self.child(data=True),
+            opts=self.child(data=True, adopt=localized(args.adopt, args.scope.zone)),
         )
         networks = cluster.private_networks
         return cloud.Redis(

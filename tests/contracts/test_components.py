@@ -33,6 +33,7 @@ DATA = {
     "scaleway:redis/cluster:Cluster",
     "scaleway:tem/domain:Domain",
     "random:index/randomPassword:RandomPassword",
+    "random:index/randomId:RandomId",  # whose replacement stands for one that no protection could see
 }
 """Types that hold data, or what cannot be had back: addresses, names, passwords."""
 
@@ -167,6 +168,7 @@ def test_an_existing_thing_is_taken_over_and_protected(of: str, noun: str) -> No
     assert taken.import_id.rsplit("/", 1)[-1] == "some-id"
     assert taken.type in DATA
     assert taken.protect is True
+    assert not taken.inputs.get("forceDestroy")  # what was not made here is never emptied
 
 
 @every_cloud

@@ -125,7 +125,7 @@ def test_an_adopted_instance_keeps_its_administrator() -> None:
     instance = run(adopt="some-uuid", keep=False).one(INSTANCE)
     assert instance.import_id == "fr-par/some-uuid"
     assert instance.protect is True
-    assert instance.ignore_changes == ("userName",)
+    assert instance.ignore_changes == ("engine", "userName")
 
 
 def test_outputs() -> None:
