@@ -100,17 +100,23 @@ def _addresses(root: Path, service: Station) -> None:
 
 
 def _routes(desired: Desired) -> None:
-    wanted = {address: station.cable for station in desired.stations for address in station.addresses}
+    """What the operator starts here comes from an address its host lets in."""
+    sources = {address: host.admits(22) for host in desired.hosts for address in host.addresses}
+    wanted = {
+        address: (station.cable, net.operator(sources.get(address)))
+        for station in desired.stations
+        for address in station.addresses
+    }
     have = {
-        route["dst"]: route["dev"]
+        route["dst"]: (route["dev"], route.get("prefsrc"))
         for route in net.show("-4", "route", "show")
         if route.get("dev") and _ours(route["dev"], "v")
     }
-    net.batch(f"route del {address} dev {dev}" for address, dev in have.items() if address not in wanted)
+    net.batch(f"route del {address} dev {dev}" for address, (dev, _) in have.items() if address not in wanted)
     net.batch(
-        f"route replace {address}/32 dev {dev} src {net.ADMIN}"
-        for address, dev in wanted.items()
-        if have.get(address) != dev
+        f"route replace {address}/32 dev {dev} src {source}"
+        for address, (dev, source) in wanted.items()
+        if have.get(address) != (dev, source)
     )
 
 

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import syslog
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -548,6 +549,8 @@ def log_files(document: Mapping[str, Any], root: Path = Path("/")) -> dict[str, 
         app = App(document["app"], root)
         found = {name: app.logs / f"{name}.log" for name in ("laravel", "horizon", "scheduler")}
     found |= {path.stem: path for path in sorted((root / "var/log/berth").glob("*.log"))}
+    visits = sorted((root / "var/log/nginx").glob("*.access.log"))
+    found |= {path.name.removesuffix(".access.log"): path for path in visits}
     found |= {"nginx": root / "var/log/nginx/error.log", "access": root / "var/log/nginx/access.log"}
     found |= {"certificates": root / "var/log/letsencrypt/letsencrypt.log"}
     return found
@@ -592,24 +595,30 @@ def logs(document: Mapping[str, Any]) -> int:
         line = ["tail", f"--lines={lines}", *(["-F"] if follow else []), "--", str(files[name])]
     else:
         raise Refused(f"there is no log {name!r}", f"name one of {', '.join([*files, *units])}")
+    if document["grep"] and not follow:
+        return searched(line, document["grep"], document["lines"])
     if document["grep"]:
-        return searched(line, document["grep"], follow)
+        words = ["grep", "--line-buffered", "--fixed-strings", "--ignore-case", "--", document["grep"]]
+        source = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        try:
+            return until_unheard(subprocess.Popen(words, stdin=source.stdout), follow)
+        finally:
+            source.terminate()
     return until_unheard(subprocess.Popen(line, stdin=subprocess.DEVNULL), follow)
 
 
-def searched(line: list[str], text: str, follow: bool) -> int:
-    """The lines with ``text`` in them; of a whole file, since the last few may have none."""
-    if not follow:
-        line = [word for word in line if not word.startswith("--lines=")]
-        if line[0] == "tail":
-            line.insert(1, "--lines=+1")
-    with subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as source:
-        words = ["grep", "--line-buffered", "--fixed-strings", "--ignore-case", "--", text]
-        found = subprocess.Popen(words, stdin=source.stdout)
-        try:
-            return until_unheard(found, follow)
-        finally:
-            source.terminate()
+def searched(line: list[str], text: str, most: int) -> int:
+    """The last lines with ``text`` in them, of all there are."""
+    whole = [word for word in line if not word.startswith("--lines=")]
+    if whole[0] == "tail":
+        whole.insert(1, "--lines=+1")
+    found: deque[bytes] = deque(maxlen=most)
+    wanted = text.lower().encode()
+    with subprocess.Popen(whole, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as source:
+        found.extend(each for each in source.stdout or () if wanted in each.lower())
+    sys.stdout.buffer.write(b"".join(found))
+    sys.stdout.buffer.flush()
+    return source.returncode
 
 
 def until_unheard(process: subprocess.Popen[bytes], follow: bool) -> int:
