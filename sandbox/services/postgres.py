@@ -117,6 +117,12 @@ class Server:
             ready=self.answers,
             settings="\0".join([*texts.values(), pem]),
             halt=signal.SIGINT,  # does not wait for clients
+            # Nothing of this instance runs when one is started: a lock is what a killed one has left.
+            sockets=[
+                self.place.state / "data" / "postmaster.pid",
+                self.place.run / f".s.PGSQL.{self.port}",
+                self.place.run / f".s.PGSQL.{self.port}.lock",
+            ],
             namespace=self.place.namespace,
         )
         self.place.serve(service, "postgres")
