@@ -704,36 +704,27 @@ def _files(account: Account, need: Needs, files: Files) -> Iterator[Row]:
 
 def _dns(account: Account, need: Needs) -> Iterator[Row]:
     zone, what = need.dns_zone, f"{need.system}: zone {need.dns_zone}"
-    zones = [
-        z
-        for z in account.all("/domain/v2beta1/dns-zones", "dns_zones", domain=zone)
-        if not z.get("subdomain")
-    ]
-    if not zones:
-        if need.dns_managed and not need.dns_adopt:
-            yield ok(what, "not there yet: this stack makes it")
-            servers: Sequence[str] = NAME_SERVERS
-        else:
-            yield missing(
-                what, "not at Scaleway, or of another project", f"add the domain: {CONSOLE}/domains/external"
-            )
-            return
+    listed = account.all("/domain/v2beta1/dns-zones", "dns_zones", domain=zone)
+    found = next((z for z in listed if not z.get("subdomain")), None)
+    if found is None and need.dns_managed and not need.dns_adopt:
+        yield ok(what, "not there yet: this stack makes it")
+        told = f"at the registrar set the name servers {' and '.join(NAME_SERVERS)}"
+        yield note(f"delegation of {zone}", "can follow once `up` has made the zone", told)
+        return
+    if found is None:
+        remedy = f"add the domain: {CONSOLE}/domains/external"
+        yield missing(what, "not at Scaleway, or of another project", remedy)
+        return
+    if found.get("project_id") != account.project_id():
+        owner = found.get("project_id")
+        yield missing(what, f"of another project, {owner}", "move it, or use that project")
+    elif found.get("status") not in ("active", "pending"):
+        why = found.get("message") or "no reason given"
+        yield missing(what, f"{found.get('status')}: {why}", "ask the support")
     else:
-        found = zones[0]
-        servers = found.get("ns") or NAME_SERVERS
-        project = account.project_id()
-        if found.get("project_id") != project:
-            yield missing(
-                what, f"of another project, {found.get('project_id')}", "move it, or use that project"
-            )
-        elif found.get("status") not in ("active", "pending"):
-            yield missing(
-                what, f"{found.get('status')}: {found.get('message') or 'no reason given'}", "ask the support"
-            )
-        else:
-            yield ok(what, str(found.get("status")))
-            yield from _records(account, need)
-    yield from delegation(zone, servers)
+        yield ok(what, str(found.get("status")))
+        yield from _records(account, need)
+    yield from delegation(zone, found.get("ns") or NAME_SERVERS)
 
 
 def _records(account: Account, need: Needs) -> Iterator[Row]:

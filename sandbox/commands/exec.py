@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated
 
 import typer
@@ -23,7 +24,8 @@ def exec_(
 ) -> None:
     """Run a command with engine, twins, names and certificates of the sandbox; its exit code is kept.
 
-    `pulumi` in it is the sandbox's: `exec -- pulumi preview --stack sandbox --expect-no-changes`.
+    `pulumi` in it is the sandbox's: `exec -- pulumi preview --stack sandbox --expect-no-changes`. Where hosts
+    run, the cloud's API answers it too, and it has a (fictional) account's key in its environment.
     """
     root = paths.root()
     real = not record_only and not incapable()
@@ -42,10 +44,17 @@ def exec_(
         }
         if shutil.which(command[0], path=environment["PATH"]) is None:
             raise SandboxError(f"{command[0]}: command not found", 127)
+        answering: AbstractContextManager[None] = nullcontext()
         if real:
             from sandbox import internet
+            from sandbox.internet import api
+            from sandbox.internet.layout import Layout
+            from sandbox.owner import owner
 
-            environment |= internet.environment(root)
+            account = owner(paths.state(root))
+            environment |= internet.environment(root) | account.environment
             command = [*internet.inside(root), *command]
-        code = session.run(command, environment)
+            answering = api.serve(Layout(root), session.store, account)
+        with answering:
+            code = session.run(command, environment)
     raise typer.Exit(code if code >= 0 else 128 - code)

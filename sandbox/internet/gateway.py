@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from sandbox import paths, process
-from sandbox.internet import acme, certs, git
+from sandbox.internet import acme, api, certs, git
 from sandbox.internet.layout import GATEWAY, LETS_ENCRYPT, Layout
 from sandbox.internet.out import accepts, nginx
 from sandbox.internet.registries import Registries
@@ -21,6 +21,7 @@ def service(layout: Layout, found: Registries, authority: acme.Authority) -> pro
     secure = sorted(host for host, scheme in found.mirrors.items() if scheme == "https")
     acme_certificate, acme_key = certs.leaf(layout.root, "acme", [*acme.NAMES, *acme.STAGING])
     git_certificate, git_key = certs.leaf(layout.root, "git", git_names)
+    api_certificate, api_key = certs.leaf(layout.root, "api", api.NAMES)
     mirror_certificate, mirror_key = certs.leaf(layout.root, "mirrors", secure) if secure else (None, None)
     storage_names = [*STORAGE, *(f"*.{name}" for name in STORAGE)]
     storage_certificate, storage_key = certs.leaf(layout.root, "storage", storage_names)
@@ -34,7 +35,7 @@ def service(layout: Layout, found: Registries, authority: acme.Authority) -> pro
         refusals=layout.refusals,
         authority=certs.ca_certificate(layout.root),
         passed=found.passed,
-        standins=[*acme.NAMES, *acme.STAGING, *git_names, *storage_names, *secure],
+        standins=[*acme.NAMES, *acme.STAGING, *api.NAMES, *git_names, *storage_names, *secure],
         acme={
             "names": acme.NAMES,
             "staging": acme.STAGING,
@@ -56,6 +57,12 @@ def service(layout: Layout, found: Registries, authority: acme.Authority) -> pro
             "certificate": storage_certificate,
             "key": storage_key,
             "socket": paths.runtime(layout.root) / "services" / "storage.sock",
+        },
+        api={
+            "names": api.NAMES,
+            "certificate": api_certificate,
+            "key": api_key,
+            "socket": api.socket_path(layout),
         },
         mirrors={
             "names": sorted(found.mirrors),

@@ -237,6 +237,25 @@ def secrets_of(clone: Checkout) -> list[str]:
     return sorted(line for line in found if len(line) > 8)
 
 
+def test_preflight_reads_the_account_and_misses_nothing(clone: Checkout) -> None:
+    """As on a real account: names, API and certificates are the sandbox's, and the key is a fictional one."""
+    command = ("exec", "--", "python", "-m", "preflight", "--stack", "sandbox", "--json")
+    done = clone.sandbox(*command)
+    report = json.loads(done.out)
+    rows = {row["what"]: row for row in report["checks"]}
+    bad = [row for row in report["checks"] if row["status"] in ("missing", "unknown")]
+    assert (done.code, bad) == (0, []), done.text
+    assert rows["scell: name scell.io"]["found"] == "points at this account"
+    assert rows["quota of DEV1-M in fr-par-1"]["found"] == "1 of 10 used, 0 more needed"
+    assert rows["delegation of scell.io"]["status"] == "ok"
+    refused = clone.status()["machine"]["internet"]["refused"]
+    assert [entry for entry in refused if "scaleway.com" in entry["name"]] == []
+    # A real account in the caller's environment is neither used nor shown.
+    seen = clone.run("env", "SCW_SECRET_KEY=real-one", PYTHON, "-m", "sandbox", "exec", "--", "env").good()
+    assert "real-one" not in seen.out
+    assert "SCW_SECRET_KEY=" in seen.out
+
+
 def test_no_secret_is_where_others_can_read_it(site: Site) -> None:
     clone = site.checkout
     secrets = secrets_of(clone)

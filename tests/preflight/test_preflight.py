@@ -415,6 +415,14 @@ def test_things_to_take_over_are_looked_at(account: Account) -> None:
     assert of(rows(account, need), f"scell: database {REGION}/{POLICY}").found == "old, ready"
 
 
+def test_a_zone_this_stack_makes_is_delegated_later(account: Account) -> None:
+    account.answers[ZONES] = {"dns_zones": []}
+    found = rows(account, Needs(**{**vars(NEED), "dns_managed": True}))
+    assert of(found, "scell: zone scell.io").status == "ok"
+    assert of(found, "delegation of scell.io").status == "note"
+    assert exit_code(found) == 0
+
+
 def test_a_system_without_data_needs_fewer_permissions(account: Account) -> None:
     bare = {**vars(NEED), "database": None, "cache": None, "files": None, "mail": None}
     found = rows(account, Needs(**bare))
