@@ -123,7 +123,7 @@ PROJECT_SETS: Mapping[str, Sequence[str]] = {
     "instance": ("InstancesFullAccess", "BlockStorageFullAccess"),
     "database": ("RelationalDatabasesFullAccess",),
     "cache": ("RedisFullAccess",),
-    "files": ("ObjectStorageFullAccess",),
+    "files": ("ObjectStorageFullAccess", "ObjectStorageBucketPolicyFullAccess"),
     "dns": ("DomainsDNSFullAccess",),
     "mail": ("TransactionalEmailFullAccess",),
 }

@@ -11,8 +11,6 @@ import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from sandbox.stacks import write_private
-
 PROJECT = "11111111-2222-4333-8444-555555555555"  # where resources are that name no project
 ORGANIZATION = "00000000-1111-4222-8333-444444444444"
 APPLICATION = "22222222-3333-4444-8555-666666666666"  # what the key speaks for
@@ -40,6 +38,8 @@ def owner(state: Path) -> Owner:
     """The key of a checkout, in its ``.sandbox`` directory; made on first use, closed to others."""
     path = state / "owner.json"
     if not path.exists():
+        from sandbox.stacks import write_private  # here: servers that only read the key stay small
+
         alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
         made = Owner(
             access_key="SCW" + "".join(secrets.choice(alphabet) for _ in range(17)),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sandbox.effects.protocol import Inventory, Row
+from sandbox.owner import APPLICATION, PROJECT, Owner
 
 API_KEY = "scaleway:iam/apiKey:ApiKey"
 POLICY = "scaleway:iam/policy:Policy"
@@ -36,6 +37,16 @@ def plain(id: object) -> str:
     return str(id or "").rpartition("/")[2]
 
 
+def holder(owner: Owner) -> Principal:
+    """Whose the sandbox's account is; may do everything a bucket's policy does not keep to others."""
+    return Principal(
+        name=f"application_id:{APPLICATION}",
+        access_key=owner.access_key,
+        secret_key=owner.secret_key,
+        project=PROJECT,
+    )
+
+
 def by_access_key(inventory: Inventory, access_key: str) -> Principal | None:
     """The key, None when there is none of this name or its time is over."""
     return next(_keys(inventory, lambda row: str(row.outputs["accessKey"]) == access_key), None)
@@ -59,7 +70,9 @@ def permission_sets(inventory: Inventory, principal: Principal, project: str) ->
     A rule with a condition grants nothing: its language is not spoken here, and too little is safer.
     """
     kind, _, id = principal.name.partition("_id:")
-    found: set[str] = set()
+    found: set[str] = (
+        {"AllProductsFullAccess"} if principal.name == f"application_id:{APPLICATION}" else set()
+    )
     for row in standing(inventory, POLICY):
         if plain(row.inputs.get(f"{kind}Id")) != id:
             continue

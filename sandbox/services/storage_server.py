@@ -33,6 +33,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from sandbox.inventory import Store, open_store
+from sandbox.owner import owner
 from sandbox.services import iam
 from sandbox.services import storage_rules as rules
 from sandbox.services.storage_auth import Asked, S3Error, authenticate, body_hash
@@ -75,6 +76,7 @@ class Storage:
 
     def __init__(self, state: Path, directory: Path) -> None:
         self.inventory: Store = open_store(state)
+        self.holder = iam.holder(owner(state))
         self.disk = Disk(directory)
         self.backend = self.disk.backend
         self.lock = threading.RLock()  # moto knows one request at a time
@@ -119,7 +121,7 @@ class Storage:
         operation = rules.operation(
             asked.method, bucket=bool(bucket), key=bool(key), query=query, copies=bool(source)
         )
-        principal = authenticate(asked, lambda name: iam.by_access_key(self.inventory, name), region)
+        principal = authenticate(asked, self._principal, region)
         if operation is None:
             raise S3Error(501, "NotImplemented", "A parameter you provided implies what is not implemented.")
         body = _body(environ)
@@ -154,6 +156,11 @@ class Storage:
             if response.status_code < 400 and asked.method not in ("GET", "HEAD"):
                 self._keep(found, operation, key)
             return response
+
+    def _principal(self, access_key: str) -> iam.Principal | None:
+        if access_key == self.holder.access_key:
+            return self.holder
+        return iam.by_access_key(self.inventory, access_key)
 
     def _existing(self, bucket: str, region: str) -> models.FakeBucket:
         found = self.backend.buckets.get(bucket)

@@ -21,6 +21,7 @@ SETS = [
         "RelationalDatabasesFullAccess",
         "RedisFullAccess",
         "ObjectStorageFullAccess",
+        "ObjectStorageBucketPolicyFullAccess",
     ),
     *("DomainsDNSFullAccess", "TransactionalEmailFullAccess"),
 ]

@@ -102,7 +102,7 @@ def test_an_account_with_everything_misses_nothing(account: Account) -> None:
     assert of(found, "permission IAMPolicyManager").found == "held by IAMManager"
     assert of(found, "scell: RED1-MICRO in fr-par-1").found == "few are left"
     assert of(found, "scell: ports of mail").status == "note"
-    assert len([row for row in found if row.what.startswith("permission ")]) == 12
+    assert len([row for row in found if row.what.startswith("permission ")]) == 13
 
 
 def test_only_get_is_sent_and_the_secret_only_to_the_api_in_its_header(account: Account) -> None:
@@ -507,9 +507,9 @@ def test_the_signature_is_amazons() -> None:
     """Against botocore, which is only there for tests."""
     from datetime import UTC, datetime
 
-    from botocore.auth import S3SigV4Auth  # type: ignore[import-untyped]
-    from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
-    from botocore.credentials import Credentials  # type: ignore[import-untyped]
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
 
     url = "https://s3.fr-par.scw.cloud/scell-storage?location"
     access = f"{ACCESS}@{PROJECT}"
