@@ -22,6 +22,7 @@ COMMANDS = {
     "status": "What the sandbox holds: stacks, resources, orphans, faults, hosts, services.",
     "exec": "Run any command with engine, twins and environment set, e.g. `exec -- pulumi stack export`.",
     "curl": "curl as a stranger on the sandbox's internet.",
+    "mail": "What the mail relay received: list, show, clear.",
     "ssh": "Log in to a host of the sandbox.",
     "fault": "Order failures of the cloud: add, list, clear.",
     "reset": "Remove everything this checkout made on this machine.",

@@ -627,18 +627,29 @@ def _lb_certificate(context: Context) -> None:
 
 def _mail_domain(context: Context) -> None:
     name = str(context.outputs["name"])
-    key = hashlib.sha256(context.id.encode()).digest()
     selector = context.outputs.get("projectId", PROJECT)
     context.give(
-        status="checked", smtpHost="smtp.tem.scw.cloud", smtpPort=587, smtpPortAlternative=2587,
+        status="unchecked", smtpHost="smtp.tem.scw.cloud", smtpPort=587, smtpPortAlternative=2587,
         smtpPortUnsecure=25, smtpsPort=465, smtpsPortAlternative=2465, smtpsAuthUser=selector,
-        spfConfig="v=spf1 include:_spf.tem.scaleway.com -all", spfValue="include:_spf.tem.scaleway.com",
+        # The snippet to put into a record there may be, and the whole record.
+        spfConfig="include:_spf.tem.scaleway.com", spfValue="v=spf1 include:_spf.tem.scaleway.com -all",
         dkimName=f"{selector}._domainkey.{name}.",
-        dkimConfig=f"v=DKIM1; h=sha256; k=rsa; p={base64.b64encode(key * 5).decode()}",
         dmarcName=f"_dmarc.{name}.", dmarcConfig="v=DMARC1; p=none",
-        mxConfig="blackhole.tem.scaleway.com.", mxBlackhole="blackhole.tem.scaleway.com.", mxPriority=10,
-        lastError="", lastValidAt=context.now, nextCheckAt=context.now, revokedAt="", reputations=[],
+        mxConfig="blackhole.tem.scaleway.com.", mxBlackhole="blackhole.scw-tem.cloud.", mxPriority=10,
+        lastError="", lastValidAt="", nextCheckAt=context.now, revokedAt="", reputations=[],
     )  # fmt: skip
+    if not context.outputs.get("dkimConfig"):
+        context.outputs["dkimConfig"] = f"v=DKIM1; h=sha256; k=rsa; p={_public_key()}"
+
+
+def _public_key() -> str:
+    """A new RSA key's public half as DKIM writes it; nobody signs with the other."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    public = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return base64.b64encode(public.public_bytes(serialization.Encoding.DER, form)).decode()
 
 
 def _registry(context: Context) -> None:
