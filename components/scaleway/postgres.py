@@ -103,6 +103,19 @@ class Postgres(ScalewayComponent[cloud.PostgresArgs, cloud.Postgres]):
                 region=scope.region,
                 opts=self.child(),
             )
+            # Scaleway's administrator makes roles and databases, and enters none without a right to it: that
+            # is what extensions need. Set while the database is empty, it opens no table of the owner's.
+            databases.Privilege(
+                self.named(f"privilege-admin-{name}"),
+                instance_id=instance.id,
+                database_name=database.name,
+                user_name=instance.user_name.apply(
+                    lambda user: computed(user, f"administrator of {self.name}")
+                ),
+                permission="all",
+                region=scope.region,
+                opts=self.child(),
+            )
         endpoint = instance.private_network
         return cloud.Postgres(
             host=endpoint.apply(lambda e: computed(e.ip if e else None, f"private address of {self.name}")),

@@ -76,11 +76,17 @@ def test_one_user_for_each_owner_none_of_them_an_administrator() -> None:
 
 def test_all_rights_on_ones_own_database_and_no_other() -> None:
     made = run()
-    rights = [
+    rights = {
         (p.inputs["databaseName"], p.inputs["userName"], p.inputs["permission"])
         for p in made.of("scaleway:databases/privilege:Privilege")
-    ]
-    assert rights == [("scell_production", "scell", "all"), ("scell_sandbox", "sandbox", "all")]
+    }
+    admin = made.one(INSTANCE).inputs["userName"]
+    assert rights == {
+        ("scell_production", "scell", "all"),
+        ("scell_sandbox", "sandbox", "all"),
+        ("scell_production", admin, "all"),
+        ("scell_sandbox", admin, "all"),
+    }
     named = [d.inputs["name"] for d in made.of("scaleway:databases/database:Database")]
     assert named == ["scell_production", "scell_sandbox"]
 

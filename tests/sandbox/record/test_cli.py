@@ -128,7 +128,11 @@ def test_orphans_and_what_is_missing_are_reported(own_lab):
     text = lab.sandbox("status").good().text
     assert "orphan of dev: ip" in text
     assert "gone behind the engine's back: g" in text
+    lab.sandbox("fault", "down", "postgres").good()
+    lab.sandbox("fault", "down", "nothing").bad("no managed service is called nothing; there is", "redis")
+    assert "postgres is down" in lab.sandbox("fault", "list").good().text
     assert "1 forgotten" in lab.sandbox("fault", "clear").good().text
+    assert "down" not in lab.sandbox("fault", "list").good().text
 
 
 def test_expected_failures_are_one_message(own_lab):
