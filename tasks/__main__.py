@@ -150,8 +150,8 @@ def restart_workers(options: Options) -> int:
 
 
 def restart_service(options: Options) -> int:
-    """A service of the host: a reload where that is enough, and a start where it does not run."""
-    done = host(options).ask("restart", service=options.service)
+    """A service of the host."""
+    done = host(options).ask("restart", service=options.service, force=options.force)
     print(as_json(done) if options.json else f"{done['unit']}: {done['state']}")
     return Exit.OK if done["state"] == "active" else Exit.CARE
 
@@ -282,6 +282,7 @@ def parser() -> argparse.ArgumentParser:
 
     service = task(tasks, "restart", restart_service, "restart a service of the host")
     service.add_argument("service", choices=("php", "nginx"), help="which")
+    service.add_argument("--force", action="store_true", help="PHP even though it answers")
 
     verbs = group("jobs", "the queue's failed jobs")
     task(verbs, "failed", failed_jobs, "list them")

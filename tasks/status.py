@@ -89,7 +89,7 @@ def _services(found: Mapping[str, str], now: float) -> Iterator[Line]:
     text = ", ".join(f"{name} {state}" for name, state in (bad or found).items()) or "none is installed"
     if not bad and found:
         text = ", ".join(found)
-    remedy = f"`restart {next(iter(bad), '')}`, then `logs system`"
+    remedy = "`restart nginx`, `restart php` or `pulumi up`; `logs system` says why"
     yield Line("services", bool(found) and not bad, text, remedy)
 
 

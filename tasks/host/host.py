@@ -31,6 +31,7 @@ from typing import IO, Any
 REFUSED = 5
 SECONDS = 10  # most that one question of `status` may take
 SCAN_SECONDS = 2  # most that looking for queues among the cache's keys may take
+LOCALE = {"LANG": "C.UTF-8", "QT_QPA_PLATFORM": "offscreen"}  # as components/app runs it
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DESTRUCTIVE = {
     "key:generate": "Laravel would write another APP_KEY into the .env: every session and all that was "
@@ -67,6 +68,10 @@ class App:
         self.logs = self.base / "shared/storage/logs"
         self.program = f"{name}-horizon"
         self.schedule = f"berth-schedule-{name}"
+
+    def php(self) -> str:
+        """The service of the live release's PHP: each release has one of its own. "" before the first."""
+        return f"{self.name}-php@{self.current.readlink().name}.service" if self.current.is_symlink() else ""
 
     def environment(self) -> dict[str, str]:
         """The values of its `.env`. Raises Refused when there is none."""
@@ -110,7 +115,7 @@ class App:
             "group": user.pw_gid,
             "extra_groups": [],
             "umask": 0o027,
-            "env": {"PATH": PATH, "HOME": user.pw_dir, "LANG": "C.UTF-8", "USER": self.name},
+            "env": {"PATH": PATH, "HOME": user.pw_dir, **LOCALE},
         }
 
 
@@ -231,7 +236,7 @@ set statement_timeout = '10s';
 select to_regclass('failed_jobs') is not null as has \\gset
 \\if :has
 select coalesce(json_agg(job), '[]') from (
-  select uuid as id, queue, to_char(failed_at, 'YYYY-MM-DD HH24:MI:SS') as failed_at,
+  select uuid::text as id, queue, to_char(failed_at, 'YYYY-MM-DD HH24:MI:SS') as failed_at,
     payload::json->>'displayName' as job, left(split_part(exception, E'\\n', 1), 500) as reason
   from failed_jobs order by failed_jobs.failed_at desc, failed_jobs.id desc limit 200) job;
 \\else
@@ -267,7 +272,6 @@ class Cache:
         host, port = environment.get("REDIS_HOST", ""), int(environment.get("REDIS_PORT") or 6379)
         if not host:
             raise Refused("the application has no REDIS_HOST in its .env", "`pulumi up` writes it")
-        self.prefix = environment.get("REDIS_PREFIX", "")
         link = socket.create_connection((host, port), timeout=5)
         if environment.get("REDIS_SCHEME") == "tls":
             context = ssl.create_default_context(cafile=environment.get("REDIS_CA") or None)
@@ -278,13 +282,20 @@ class Cache:
             link = context.wrap_socket(link)
         self.link = link
         self.answers: IO[bytes] = link.makefile("rb")
+        self.first = []
         if environment.get("REDIS_PASSWORD"):
             user = environment.get("REDIS_USERNAME")
-            self.ask("AUTH", *([user] if user else []), environment["REDIS_PASSWORD"])
+            self.first.append(["AUTH", *([user] if user else []), environment["REDIS_PASSWORD"]])
         if environment.get("REDIS_DB"):
-            self.ask("SELECT", environment["REDIS_DB"])
+            self.first.append(["SELECT", environment["REDIS_DB"]])
 
     def __enter__(self) -> Cache:
+        try:
+            for words in self.first:
+                self.ask(*words)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -385,28 +396,25 @@ def machine(root: Path = Path("/")) -> dict[str, Any]:
     }
 
 
-def fpm() -> list[str]:
-    """PHP's service; its name has PHP's version in it."""
-    return [unit.name for unit in sorted(Path("/lib/systemd/system").glob("php*-fpm.service"))]
-
-
-def services() -> dict[str, str]:
-    """What should run beside the application, as far as the host has it: state by unit."""
-    units = shown("nginx.service", *fpm(), "supervisor.service", "nftables.service", "fail2ban.service")
+def services(app: App | None) -> dict[str, str]:
+    """What should run, as far as the host has it: state by unit."""
+    names = ["nginx", "nftables", "fail2ban", *([app.php(), "supervisor"] if app else [])]
+    units = shown(*(name if name.endswith(".service") else f"{name}.service" for name in names if name))
     return {name.removesuffix(".service"): unit["ActiveState"] for name, unit in units.items()}
 
 
 def releases(root: Path = Path("/")) -> list[dict[str, Any]]:
     """What is live of every application: id of the release, its commit, since when."""
     found = []
-    for link in sorted((root / "srv").glob("*/current")):
+    for directory in sorted((root / "srv").glob("*")):
+        link = directory / "current"
         if link.is_symlink():
-            commit = link / "commit"
+            commits = [path for path in (link / "commit", link / ".berth/commit") if path.is_file()]
             found.append(
                 {
                     "app": link.parent.name,
                     "release": link.readlink().name,
-                    "commit": commit.read_text().strip() if commit.is_file() else None,
+                    "commit": commits[0].read_text().strip() if commits else None,
                     "since": link.lstat().st_mtime,
                     "whole": link.exists(),
                 }
@@ -436,7 +444,7 @@ def certificates() -> Any:
 def pools(app: App) -> dict[str, str]:
     """Whether somebody listens at each of the application's PHP sockets: "" or why not."""
     found = {}
-    for path in sorted((app.root / "run/php").glob(f"{app.name}*.sock")):
+    for path in (app.current / ".berth/run/api.sock", app.current / ".berth/run/stream.sock"):
         with socket.socket(socket.AF_UNIX) as link:
             link.settimeout(2)
             try:
@@ -517,15 +525,15 @@ def answer(probe: Callable[..., Any], *arguments: Any) -> Any:
 
 def status(document: Mapping[str, Any]) -> int:
     """Everything at once, so that it costs one login and the slowest of the answers."""
+    app = App(document["app"]) if document.get("app") else None
     probes: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         "host": (machine, ()),
-        "services": (services, ()),
+        "services": (services, (app,)),
         "releases": (releases, ()),
         "steps": (steps, ()),
         "certificates": (certificates, ()),
     }
-    if document.get("app"):
-        app = App(document["app"])
+    if app:
         probes |= {
             "php": (pools, (app,)),
             "horizon": (horizon, (app,)),
@@ -549,6 +557,7 @@ def log_files(document: Mapping[str, Any], root: Path = Path("/")) -> dict[str, 
         app = App(document["app"], root)
         found = {name: app.logs / f"{name}.log" for name in ("laravel", "horizon", "scheduler")}
     found |= {path.stem: path for path in sorted((root / "var/log/berth").glob("*.log"))}
+    found |= {path.stem: path for path in sorted((root / "var/log/php").glob("*.log"))}
     visits = sorted((root / "var/log/nginx").glob("*.access.log"))
     found |= {path.name.removesuffix(".access.log"): path for path in visits}
     found |= {"nginx": root / "var/log/nginx/error.log", "access": root / "var/log/nginx/access.log"}
@@ -556,10 +565,11 @@ def log_files(document: Mapping[str, Any], root: Path = Path("/")) -> dict[str, 
     return found
 
 
-def journals() -> dict[str, list[str]]:
+def journals(document: Mapping[str, Any]) -> dict[str, list[str]]:
     """What has no file of its own: options of journalctl by name."""
+    app = document.get("app")
     return {
-        "php": ["--unit=php*-fpm"],
+        **({"php": [f"--unit={app}-php@*"], "schedule": [f"--unit=berth-schedule-{app}"]} if app else {}),
         "ssh": ["--unit=ssh"],
         "tasks": ["--identifier=berth-tasks"],
         "system": ["--priority=warning"],
@@ -569,7 +579,7 @@ def journals() -> dict[str, list[str]]:
 def logs(document: Mapping[str, Any]) -> int:
     """The end of a log, and what comes after it for as long as the other end listens."""
     name, lines, follow = document["log"], str(document["lines"]), document["follow"]
-    files, units = log_files(document), journals()
+    files, units = log_files(document), journals(document)
     if not name:
         rows = [{"log": key, "where": str(path), "there": path.exists()} for key, path in files.items()]
         rows += [
@@ -664,23 +674,27 @@ def workers(document: Mapping[str, Any]) -> int:
 
 
 def restart(document: Mapping[str, Any]) -> int:
-    """A reload, which loses no request, where the service answers; else a restart."""
-    gentle = True
-    if document["service"] == "php":
-        units = fpm()
-        if not units:
-            raise Refused("PHP is not installed on this host", "`pulumi up` sets the host up again")
-        unit = units[0]
-        gentle = not any(pools(needed(document)).values())
-    else:
-        unit = "nginx.service"
+    """nginx reads its configuration again, without a gap; PHP is started anew, which has one."""
+    if document["service"] == "nginx":
+        unit, verb = "nginx.service", "reload-or-restart"
         tested = subprocess.run(["nginx", "-t"], capture_output=True, text=True, check=False)
         if tested.returncode:
             raise Refused(
                 f"nginx refuses its configuration, so it was left alone: {tested.stderr.strip()}",
                 "`pulumi up` writes it anew; `logs web`",
             )
-    verb = "reload-or-restart" if gentle else "restart"
+    else:
+        app, verb = needed(document), "restart"
+        unit = app.php()
+        if not unit:
+            raise Refused(
+                f"nothing of {app.name} is live", "`pulumi up`; `logs release` says why there is none"
+            )
+        if not any(pools(app).values()) and not document["force"]:
+            raise Refused(
+                "PHP answers; a restart cuts off streams and answers 502 for up to 20 seconds",
+                "--force does it anyway",
+            )
     done = subprocess.run(["systemctl", verb, unit], capture_output=True, text=True, check=False)
     if done.returncode:
         raise Refused(f"{unit}: {done.stderr.strip()}", "`logs system`")
@@ -764,8 +778,7 @@ def slow_queries(document: Mapping[str, Any]) -> int:
 
 def environment(document: Mapping[str, Any]) -> int:
     """Fingerprints of every value in the `.env`, under the asker's key: no value leaves the host."""
-    key = bytes.fromhex(document["key"])
-    found = needed(document).environment()
+    found, key = needed(document).environment(), bytes.fromhex(document["key"])
     tell({name: hmac.new(key, value.encode(), hashlib.sha256).hexdigest() for name, value in found.items()})
     return 0
 
@@ -813,7 +826,8 @@ def main(document: Mapping[str, Any]) -> int:
     syslog.openlog("berth-tasks")
     syslog.syslog(f"{document['task']} for {document['who']}")  # who was here stays to be seen
     try:
-        return TASKS[document["task"]](document)
+        code = TASKS[document["task"]](document)
+        return code if code >= 0 else 128 - code  # as a shell says that a signal ended it
     except Refused as refused:
         print(refused, file=sys.stderr)
         return REFUSED
