@@ -10,7 +10,7 @@
 
 declare(strict_types=1);
 
-const PATIENCE = 20; // seconds a service that does not answer gets, since one that is just made may need them
+const PATIENCE = 20; // seconds that services get to answer: one that is just made may need them
 const TIMEOUT = 5;
 
 /** A service answered, and the answer will not become better by waiting. */
@@ -36,10 +36,9 @@ function environment(string $text): array
     return $values;
 }
 
-/** Again until it succeeds, a service refuses, or patience ends; returns the fault or "". */
-function fault(string $what, callable $ask): string
+/** Again until it succeeds, a service refuses, or it is `$until`; returns the fault or "". */
+function fault(string $what, callable $ask, float $until): string
 {
-    $until = microtime(true) + PATIENCE;
     while (true) {
         try {
             $ask();
@@ -229,9 +228,10 @@ if (isset($env['AWS_BUCKET'], $env['AWS_ENDPOINT'])) {
 if (($env['MAIL_MAILER'] ?? '') === 'smtp') {
     $asked["mail relay {$env['MAIL_HOST']}:" . ($env['MAIL_PORT'] ?? 587)] = fn () => mail_relay($env);
 }
+$until = microtime(true) + PATIENCE; // for all of them together
 $faults = [];
 foreach ($asked as $what => $ask) {
-    $fault = fault($what, $ask);
+    $fault = fault($what, $ask, $until);
     if ($fault !== '') {
         $faults[] = $fault;
         echo "$fault\n";

@@ -28,7 +28,7 @@ release=$base/releases/$id
 # as_app COMMAND ...: as the application's user, with nothing of our environment.
 as_app() {
   setpriv --reuid="$APP" --regid="$APP" --init-groups --no-new-privs env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$home" \
-    LANG=C.UTF-8 QT_QPA_PLATFORM=offscreen "$@" </dev/null
+    LANG=C.UTF-8 "$@" </dev/null
 }
 
 # artisan ID SECONDS ARGUMENT ...: of the release ID, at most that long.
@@ -62,7 +62,7 @@ services() {
   # The `.env` over standard input: it is nowhere on the disk yet.
   setpriv --reuid="$APP" --regid="$APP" --init-groups --no-new-privs env -i PATH=/usr/bin:/bin LANG=C.UTF-8 \
     "php$PHP" /usr/local/lib/berth/check_backend.php <dotenv \
-    || die "$RELEASE was not begun; what was live still is"
+    || die "$RELEASE was not begun$stays"
 }
 
 # ---------------------------------------------------------------- the release's own directory
@@ -88,7 +88,7 @@ code() {
     || die "$RELEASE of $REPOSITORY is no Laravel application: artisan or composer.json is missing"
   say "installing its packages"
   build "$work" composer.sh --setenv=PATH=/usr/local/bin:/usr/bin:/bin --setenv=COMPOSER_HOME="$build_home/composer" \
-    || die "composer could not install the packages of $RELEASE; what was live still is"
+    || die "composer could not install the packages of $RELEASE$stays"
   rm -rf "$work"/{.git,.env,.berth,storage} "$work"/bootstrap/cache/*.php
   chown -R root:root "$work"
   chmod -R u=rwX,go=rX "$work"
@@ -115,7 +115,7 @@ make_release() {
   if [[ -d storage ]]; then secret_files; fi
   say "caching its configuration"
   for command in config:cache route:cache view:cache event:cache; do
-    artisan "$id" 120 "$command" || die "artisan $command failed in $RELEASE; what was live still is"
+    artisan "$id" 120 "$command" || die "artisan $command failed in $RELEASE$stays"
   done
   touch "$release/.berth/complete"
   rm -rf "$work.sh"
@@ -139,7 +139,7 @@ configure_php() {
   install -m 644 fpm.ini "$directory/fpm.ini"
   RELEASE=$id PHP_INI_SCAN_DIR="/etc/php/$PHP/fpm/conf.d:$directory" \
     "php-fpm$PHP" --test --fpm-config "$directory/fpm.conf" 2>&1 \
-    || die "PHP-FPM refuses the configuration of $RELEASE; what was live still is"
+    || die "PHP-FPM refuses the configuration of $RELEASE$stays"
 }
 
 # ---------------------------------------------------------------- running it
@@ -149,7 +149,7 @@ php_unit() { printf '%s' "$APP-php@$1.service"; }
 start_php() {
   systemctl is-active --quiet "$(php_unit "$id")" || systemctl start "$(php_unit "$id")" || {
     journalctl --unit="$(php_unit "$id")" --lines=15 --no-pager --output=cat
-    die "PHP-FPM of $RELEASE does not start; what was live still is"
+    die "PHP-FPM of $RELEASE does not start$stays"
   }
 }
 
@@ -298,7 +298,7 @@ back() {
     retire "$before"
   fi
   rm -f "$flag"
-  [[ -z $failure ]] || printf '%s\n' "$failure"
+  [[ -z $failure ]] || printf '%s\n' "$failure$stays"
   exit 1
 }
 
@@ -323,6 +323,7 @@ prune() {
 before=$(basename "$(readlink "$base/proven" || readlink "$base/current" || true)")
 [[ -z $before || -e $base/releases/$before/.berth/complete ]] || before=""
 switched="" failure="" horizon=running
+stays=${before:+"; what was live still is"}
 
 room
 authorities
@@ -330,7 +331,7 @@ services
 [[ -e $release/.berth/complete ]] || make_release
 
 live=$(basename "$(readlink "$base/current" || true)")
-[[ $live != "$id" || $before == "$id" ]] || switched=yes # an earlier run of this release was killed
+[[ $live == "$before" ]] || switched=yes # an earlier run was killed in the middle
 trap back EXIT
 configure_php
 if [[ -n $MAINTENANCE && $before != "$id" ]]; then maintenance; fi
@@ -342,7 +343,7 @@ start_php
 well_before || fail "$RELEASE is not well (asked at $path before any traffic)"
 switched=yes
 switch "$id"
-if [[ $live != "$id" || -z $(horizon_pid) ]]; then
+if [[ $live != "$id" || $before != "$id" || -z $(horizon_pid) ]]; then
   workers "$id" "$live" || fail "Horizon does not run on $RELEASE"
 fi
 rm -f "$flag"
