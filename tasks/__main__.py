@@ -217,12 +217,18 @@ def export_secrets(options: Options) -> int:
         print(table(("NAME", "TYPE", "VALUES"), rows))
         print("Values: `secrets export --to FILE` (a new file, for you only), or --stdout")
         return Exit.OK
-    text = secrets.document(options.stack or _selected(), found)
+    operators = stack.operators(stack.outputs(options.stack))
+    environments = {
+        one.app: {name: value.get_secret_value() for name, value in one.environment.items()}
+        for one in operators.values()
+        if one.app
+    }
+    text = secrets.document(options.stack or _selected(), found, environments)
     if options.stdout:
         sys.stdout.write(text)
     else:
         secrets.save(options.to, text)
-        print(f"{len(found)} secrets in {options.to}, for you only: move it to where you keep such things")
+        print(f"{options.to} holds the secrets, readable by you only: move it to where you keep such things")
     return Exit.OK
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from tasks.errors import Exit, TaskError
 
 SECRET = "4dabf18193072939515e22adb298388d"  # noqa: S105 - how the engine marks a secret in a state
-OTHER_FORMS = ("bcryptHash", "privateKeyPem", "privateKeyPemPkcs8")
+OTHER_FORMS = ("bcryptHash", "hex", "privateKeyPem", "privateKeyPemPkcs8")
 """Of a value that is exported anyway."""
 NOT_OURS = ("command:", "pulumi:")
 """Commands are sent secrets and make none; providers have the account's own keys."""
@@ -57,10 +57,11 @@ def _secrets(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _secrets(f"{path}.{index}", part)
 
 
-def document(stack: str, found: Mapping[str, Any]) -> str:
-    """The export as JSON."""
+def document(stack: str, found: Mapping[str, Any], environments: Mapping[str, Mapping[str, str]]) -> str:
+    """The export as JSON: what was generated, and each application's `.env`, which has it by other names."""
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return json.dumps({"stack": stack, "exported": when, "secrets": found}, indent=2) + "\n"
+    whole = {"stack": stack, "exported": when, "generated": found, "environments": environments}
+    return json.dumps(whole, indent=2) + "\n"
 
 
 def save(path: Path, text: str) -> None:

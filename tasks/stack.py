@@ -70,13 +70,27 @@ def outputs(stack: str | None) -> Mapping[str, Any]:
     return found
 
 
+def operators(found: Mapping[str, Any]) -> dict[str, Operator]:
+    """Every system among the outputs that has a host to operate. Raises TaskError for half of one."""
+    made = {}
+    for name, output in found.items():
+        if not isinstance(output, Mapping) or not output.get("operator"):
+            continue
+        try:
+            made[name] = Operator.model_validate(output["operator"])
+        except ValidationError as error:
+            wrong = ", ".join(".".join(map(str, one["loc"])) for one in error.errors(include_input=False))
+            raise TaskError(
+                f"the output {name}.operator is not whole: {wrong}",
+                "bring the stack up with this version of the program: `pulumi up`",
+                Exit.NO_STACK,
+            ) from None
+    return made
+
+
 def choose(found: Mapping[str, Any], system: str | None) -> Operator:
-    """The one system among the outputs that has a host to operate, or the one that was named."""
-    systems = {
-        name: output["operator"]
-        for name, output in found.items()
-        if isinstance(output, Mapping) and output.get("operator")
-    }
+    """The one of them, or the one that was named."""
+    systems = operators(found)
     if system is None and len(systems) > 1:
         raise TaskError(
             f"the stack has more than one system: {', '.join(sorted(systems))}",
@@ -92,12 +106,4 @@ def choose(found: Mapping[str, Any], system: str | None) -> Operator:
             "it is not up yet, or was last brought up by an older version: `pulumi up`",
             Exit.NO_STACK,
         )
-    try:
-        return Operator.model_validate(systems[name])
-    except ValidationError as error:
-        wrong = ", ".join(".".join(map(str, one["loc"])) for one in error.errors(include_input=False))
-        raise TaskError(
-            f"the output {name}.operator is not whole: {wrong}",
-            "bring the stack up with this version of the program: `pulumi up`",
-            Exit.NO_STACK,
-        ) from None
+    return systems[name]

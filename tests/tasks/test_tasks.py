@@ -499,7 +499,8 @@ def test_values_are_shown_only_where_they_are_asked_for(world: World, run: Run, 
     assert run("secrets", "export", "--to", str(file))[0] == Exit.OK
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     kept = json.loads(file.read_text())
-    assert (kept["stack"], kept["secrets"]["scell-password"]["result"]) == ("staging", "pass")
+    assert (kept["stack"], kept["generated"]["scell-password"]["result"]) == ("staging", "pass")
+    assert kept["environments"]["scell-api"]["APP_KEY"] == "the app's key"
     code, _, err = run("secrets", "export", "--to", str(file))
     assert (code, "exists" in err) == (Exit.USAGE, True)
     assert json.loads(run("secrets", "export", "--stdout", "--stack", "prod")[1])["stack"] == "prod"
