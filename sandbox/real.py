@@ -22,6 +22,7 @@ from sandbox.hosts import effects, images, instance, net, plumbing, volumes
 from sandbox.internet.render import write
 
 TOOLS = {
+    "haproxy": "haproxy",
     "ip": "iproute2",
     "losetup": "mount",
     "lxc-start": "lxc",

@@ -24,7 +24,7 @@ from sandbox.errors import SandboxError
 from sandbox.services.layout import Layout, kind
 
 # In the order they are started. Not imported here: status and doctor need none of them.
-MODULES: tuple[str, ...] = ("postgres", "redis", "storage", "mail")
+MODULES: tuple[str, ...] = ("postgres", "redis", "storage", "mail", "balancer")
 # What a host would hold without a managed service; `status` tells their memory apart.
 DATABASES = frozenset({"postgres", "redis"})
 

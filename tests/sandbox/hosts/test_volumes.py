@@ -11,7 +11,7 @@ import pytest
 from sandbox import paths, process, real
 from sandbox.effects.protocol import EffectError
 from sandbox.hosts import desired as want
-from sandbox.hosts import instance, net, volumes
+from sandbox.hosts import effects, instance, net, volumes
 from tests.sandbox.hosts.test_hosts import CLOUD_INIT, WHY_NOT, A, B, Cloud, host_processes, wait
 
 NO_LOOP = "" if WHY_NOT else volumes.capable()
@@ -198,7 +198,7 @@ def test_a_deleted_volume_leaves_nothing_and_a_lost_one_is_drift(cloud):
     assert not volumes.file(cloud.root, "vol-1").exists()
     volume = volumes.file(cloud.root, "vol-2")
     volume.rename(volume.with_name("aside"))
-    effect = real.effects.EFFECTS[want.VOLUME]
+    effect = effects.EFFECTS[want.VOLUME]
     assert effect.read(cloud.world, cloud.row(want.VOLUME, SECOND)) is None
     real.prepare(cloud.root)  # goes on without it
     assert cloud.run("ls /dev/sd* 2>/dev/null || true", host=B) == ""
@@ -215,7 +215,7 @@ def test_a_machine_without_loop_devices_is_told_and_nothing_else_fails(cloud, mo
     lacking.chmod(0o755)
     with monkeypatch.context() as patch:
         patch.setenv("PATH", f"{lacking.parent}:{os.environ['PATH']}")
-        assert "cannot find an unused loop device): `modprobe loop`" in volumes.capable()
+        assert "cannot find an unused loop device): `modprobe loop`" in str(volumes.capable())
         with pytest.raises(EffectError, match="cannot find an unused loop device; `modprobe loop`"):
             cloud.update(want.SERVER, "b", additionalVolumeIds=[SECOND])
         cloud.update(want.SERVER, "b", additionalVolumeIds=[])
