@@ -108,6 +108,8 @@ class Server:
         texts = {"postgresql.conf": self.configuration(), "pg_hba.conf": HBA, "pg_ident.conf": IDENT}
         for name, text in texts.items():
             if not (files / name).exists() or (files / name).read_text() != text:
+                if name == "postgresql.conf":
+                    self.check(files / "wanted.conf", text)
                 self.room.write(files / name, text)
         service = process.Service(
             name=self.place.name,
@@ -127,6 +129,23 @@ class Server:
         )
         self.place.serve(service, "postgres")
         return pem
+
+    def check(self, path: Path, text: str) -> None:
+        """Whether the server takes a configuration, asked without touching one that runs."""
+        self.room.write(path, text)
+        done = self.room.call(
+            f"{BINARIES}/postgres",
+            "-D",
+            "/srv/data",
+            "-c",
+            f"config_file=/srv/conf/{path.name}",
+            "-C",
+            "port",
+        )
+        path.unlink()
+        if done.returncode:
+            said = [line.partition("LOG:")[2].strip() for line in done.stderr.splitlines() if "LOG:" in line]
+            raise EffectError(f"invalid argument(s): settings: {'; '.join(said) or done.stderr.strip()}")
 
     def configuration(self) -> str:
         """Text of postgresql.conf."""

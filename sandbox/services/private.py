@@ -163,7 +163,7 @@ def note(place: Place, made: Mapping[str, str]) -> None:
 
 def settings(given: Mapping[str, str] | None, ours: Iterable[str], product: str) -> dict[str, str]:
     """What the program asks for. EffectError for names that are the provider's own or no names."""
-    asked = {str(name): str(value) for name, value in (given or {}).items()}
+    asked = {str(name): str(value) for name, value in sorted((given or {}).items())}  # as ever the same text
     reserved = [re.compile(pattern) for pattern in ours]
     for name, value in asked.items():
         if not SETTING.fullmatch(name) or "\n" in value or any(one.fullmatch(name) for one in reserved):

@@ -205,8 +205,10 @@ def test_settings_and_size_change_in_place_and_keep_the_data(site):
     ],
 )
 def test_a_setting_the_server_refuses_leaves_it_running_as_it_was(site, settings, expected):
+    before = pid(site)
     with pytest.raises(EffectError, match=expected):
         site.cloud.update(want.POSTGRES, ID, settings=settings)
+    assert pid(site) == before
     assert good(site, "show work_mem") == "5MB"
 
 
