@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CLOUD_ROOMS = tuple(sorted({"scaleway", "digitalocean", "hetzner"} | set(CLOUDS)))
 HOST_ROOMS = ("app", "data", "host", "remote", "watch", "web")
 SDKS = {"scaleway": "pulumiverse_scaleway", "digitalocean": "pulumi_digitalocean", "hetzner": "pulumi_hcloud"}
-PRODUCT = ("automation", "components", "config", "policies", "preflight", "systems", "tasks")
+PRODUCT = ("automation", "components", "config", "cutover", "policies", "preflight", "systems", "tasks")
 
 
 def imports(source: str) -> Iterator[str]:
@@ -61,6 +61,8 @@ def forbidden(path: str) -> tuple[str, ...]:
             "pulumi_tls",
             *SDKS.values(),
         )
+    if room == "cutover":  # runs on a host with nothing but what the tasks bring there
+        return ("components", "config", "preflight", "pulumi", "sandbox", "systems", "httpx", *SDKS.values())
     if room == "preflight":  # looks at accounts and makes nothing; of the components only what a cloud sells
         makers = tuple(f"components.{name}" for name in ("base", "clouds", *HOST_ROOMS))
         named = () if rest and rest[0] in CLOUDS else tuple(f"components.{c}" for c in CLOUD_ROOMS)
@@ -68,7 +70,7 @@ def forbidden(path: str) -> tuple[str, ...]:
         return ("sandbox", "tasks", "pulumi", "pulumi_command", *SDKS.values(), *makers, *named, *systems)
     if room != "components":
         return ()
-    above = ("systems", "config", "sandbox", "automation", "policies", "preflight", "tasks")
+    above = ("systems", "config", "cutover", "sandbox", "automation", "policies", "preflight", "tasks")
     part = rest[0] if len(rest) > 1 else ""
     clouds = tuple(f"components.{c}" for c in CLOUD_ROOMS)
     if part in CLOUD_ROOMS:
@@ -140,6 +142,7 @@ def files(*rooms: str) -> list[str]:
         ("systems/scell/composition.py", "from pulumi_command import remote"),
         ("config/model.py", "from components.cloud import Scope"),
         ("sandbox/twins/check.py", "from config.model import Stack"),
+        ("cutover/bucket.py", "from components.app.dotenv import dotenv"),
         ("preflight/local.py", "from components.scaleway.catalogue import catalogue"),
         ("preflight/scaleway.py", "from components.base import Component"),
         ("preflight/reader.py", "import systems"),
