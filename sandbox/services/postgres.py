@@ -126,6 +126,7 @@ class Server:
                 self.place.run / f".s.PGSQL.{self.port}.lock",
             ],
             namespace=self.place.namespace,
+            patience=60,  # one that was killed reads its log first
         )
         self.place.serve(service, "postgres")
         return pem

@@ -1,11 +1,12 @@
 """Managed databases with the engine: what a program says, a refresh and a destroy see. Ordered."""
 
 import json
+import subprocess
 
 import pytest
 
 from sandbox import paths, real
-from sandbox.hosts import net
+from sandbox.hosts import instance, net
 from tests.sandbox.conftest import Lab, checkout
 
 WHY_NOT = real.capable()
@@ -29,6 +30,13 @@ for name in ("one", "two"):
         permission="all", region="fr-par")
 cache = redis.Cluster("cache", version="7.2.11", node_type="RED1-MICRO", user_name="berth", password=secret,
     tls_enabled=True, private_networks=[{{"id": net.id}}], zone="fr-par-1")
+for name in {hosts}:
+    ip = instance.Ip(name, zone="fr-par-1")
+    host = instance.Server(name, name=name, type="DEV1-S", image="debian_bookworm", ip_id=ip.id,
+        zone="fr-par-1")
+    if name == "inside":
+        instance.PrivateNic(name, server_id=host.id, private_network_id=net.id, zone="fr-par-1")
+pulumi.export("addresses", [pg.private_network.ip, cache.private_networks[0].ips[0]])
 pulumi.export("certificates", [pg.certificate, cache.certificate])
 """
 
@@ -44,8 +52,8 @@ def lab(tmp_path_factory):
         assert not list(net.NETNS.glob(f"{paths.netns(lab.root)}*"))
 
 
-def program(lab: Lab, size="DB-DEV-S", volume=10, settings=None):
-    lab.program(PROGRAM.format(size=size, volume=volume, settings=settings))
+def program(lab: Lab, size="DB-DEV-S", volume=10, settings=None, hosts=()):
+    lab.program(PROGRAM.format(size=size, volume=volume, settings=settings, hosts=hosts))
 
 
 def engine(lab: Lab, *words: str):
@@ -89,6 +97,35 @@ def test_a_fault_takes_a_service_down_and_clearing_brings_it_back(lab):
     assert "down until" in lab.sandbox("status").good().text
     lab.sandbox("fault", "clear").good()
     assert "down" not in lab.sandbox("status").good().text
+
+
+def test_a_host_of_the_network_reaches_them_and_another_does_not(lab):
+    program(lab, size="DB-DEV-M", volume=20, settings={"work_mem": "5"}, hosts=("inside", "outside"))
+    lab.sandbox("up", "--stack", "dev").good()
+    addresses = json.loads(engine(lab, "stack", "output", "--json").good().text)["addresses"]
+    places = {json.loads(place.made.read_text())["id"]: place for place in instance.places(lab.root)}
+    by_name = {row.name: places[row.id] for row in lab.rows("Server")}
+    doors = " ".join(f"{ip}/{port}" for ip, port in zip(addresses, (5432, 6379), strict=True))
+    script = "systemctl is-system-running --wait >/dev/null\n"
+    script += f'for door in {doors}; do timeout 2 bash -c "</dev/tcp/$door"; echo $?; done'
+
+    def answers(name):
+        line = [
+            "lxc-attach",
+            "-P",
+            by_name[name].parent,
+            "-n",
+            by_name[name].name,
+            "--",
+            "bash",
+            "-c",
+            script,
+        ]
+        where = net.nsenter(paths.netns(lab.root), [str(word) for word in line])
+        return subprocess.run(where, capture_output=True, text=True, check=True).stdout.split()
+
+    assert answers("inside") == ["0", "0"]
+    assert "0" not in answers("outside")
 
 
 def test_a_destroy_leaves_nothing(lab):
