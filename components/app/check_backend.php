@@ -128,6 +128,7 @@ function bucket(array $env): void
     curl_setopt_array($ask, [
         CURLOPT_AWS_SIGV4 => "aws:amz:{$env['AWS_DEFAULT_REGION']}:s3",
         CURLOPT_USERPWD => "{$env['AWS_ACCESS_KEY_ID']}:{$env['AWS_SECRET_ACCESS_KEY']}",
+        CURLOPT_HTTPHEADER => ['x-amz-content-sha256: ' . hash('sha256', '')], // S3 asks for it, curl 7.88 sends none
         CURLOPT_RETURNTRANSFER => true,
         CURLOPT_CONNECTTIMEOUT => TIMEOUT,
         CURLOPT_TIMEOUT => 3 * TIMEOUT,
