@@ -3,14 +3,16 @@
  * What a Laravel application needs around it, asked with its own `.env` before a release begins: databases, cache,
  * bucket, mail relay. With PHP's own clients, so that what passes here passes in the application.
  *
- *     check_backend.php < .env        one line for each fault; exit status 1 if there is one
+ *     check_backend.php [SECONDS] < .env      one line for each fault; exit status 1 if there is one
+ *
+ * SECONDS (20): how long services together get to answer, since one that is just made may need them.
  *
  * Asks only what the `.env` names. Nothing is written but one key of the cache, for ten seconds, and nothing is sent.
  */
 
 declare(strict_types=1);
 
-const PATIENCE = 20; // seconds that services get to answer: one that is just made may need them
+const PATIENCE = 20;
 const TIMEOUT = 5;
 
 /** A service answered, and the answer will not become better by waiting. */
@@ -229,7 +231,7 @@ if (isset($env['AWS_BUCKET'], $env['AWS_ENDPOINT'])) {
 if (($env['MAIL_MAILER'] ?? '') === 'smtp') {
     $asked["mail relay {$env['MAIL_HOST']}:" . ($env['MAIL_PORT'] ?? 587)] = fn () => mail_relay($env);
 }
-$until = microtime(true) + PATIENCE; // for all of them together
+$until = microtime(true) + (float) ($argv[1] ?? PATIENCE);
 $faults = [];
 foreach ($asked as $what => $ask) {
     $fault = fault($what, $ask, $until);

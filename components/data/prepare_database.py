@@ -20,7 +20,7 @@ CONNECT_SECONDS = 5
 
 FINAL = (
     ("password authentication failed", "it refuses the administrator's password: has somebody changed it?"),
-    ("no pg_hba.conf entry", "it lets nobody in from this host: look at its ACL and its private network"),
+    ("pg_hba.conf", "it lets nobody in from this host: look at its ACL and its private network"),
     ("certificate verify failed", "its certificate is not the one the cloud has told us: who answers there?"),
     ("does not support SSL", "it offers no TLS, and nothing goes there in the clear"),
     ("permission denied", "the administrator may not connect"),
@@ -108,13 +108,15 @@ def extend(server: Server, database: str, extensions: Sequence[str]) -> None:
 
 def close(server: Server, database: str) -> None:
     """Nobody connects who was not given the right: PostgreSQL gives it to everyone by default."""
-    server.run(database, f"REVOKE CONNECT, TEMPORARY ON DATABASE {name(database)} FROM PUBLIC;")
     asked = f"SELECT has_database_privilege('public', {text(database)}, 'CONNECT');"
+    if server.run(database, asked) == "f":
+        return
+    # Who does not own the database gets a warning or an error, as the case may be: asked again instead.
+    server.psql(database, f"REVOKE CONNECT, TEMPORARY ON DATABASE {name(database)} FROM PUBLIC;")
     if server.run(database, asked) != "f":
-        # Who does not own the database only gets a warning from the server.
         raise Failed(
-            f"{server.where} lets every user connect to {database}, and its administrator may not change "
-            f"that; make {os.environ['PGUSER']} a member of the role that owns {database}"
+            f"{server.where} lets every user connect to {database}, and {os.environ['PGUSER']} may not "
+            f"change that: REVOKE CONNECT ON DATABASE {database} FROM PUBLIC as its owner, then `up` again"
         )
 
 
@@ -129,7 +131,7 @@ def give(server: Server, database: str, owner: str) -> None:
         f"GRANT USAGE, CREATE ON SCHEMA public TO {name(owner)};"
     )
     if server.run(database, asked) != "t|t":
-        server.run(database, grants)
+        server.psql(database, grants)
     if server.run(database, asked) != "t|t":
         raise Failed(f"{server.where}: {owner} may not make tables in {database}, and could not be given it")
 
