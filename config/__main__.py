@@ -14,7 +14,7 @@ from pathlib import Path
 
 from config import docs, schema, stackfile
 from config.checks import remarks
-from config.loader import caller_address
+from config.loader import caller_address, missing_secrets
 from config.report import ConfigError, dotted
 from systems import REGISTRY
 
@@ -60,6 +60,11 @@ def _check(stacks: Sequence[str] | None) -> int:
             print(f"{file.name}: ok ({stack.environment}: {', '.join(stack.systems)})")
             for path, advice in remarks(stack):
                 print(f"  {dotted(path)}: {advice}")
+            lacking = missing_secrets(raw, stack, file.name)
+            if lacking:
+                print("  to be set before `pulumi up`:")
+            for problem in lacking:
+                print(f"    {problem.remedy}")
     return worst
 
 

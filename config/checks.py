@@ -162,5 +162,5 @@ def remarks(stack: Stack) -> list[tuple[tuple[str | int, ...], str]]:
         if any(IPv4Network(cidr).subnet_of(documented) for documented in DOCUMENTATION)
     ]
     for name, system in stack.systems.items():
-        found += [(("systems", name, *path), advice) for path, advice in system.remarks()]
+        found += [(("systems", name, *path), advice) for path, advice in system.remarks(stack.environment)]
     return found

@@ -74,11 +74,14 @@ def stack_name(file: str) -> str:
     return re.sub(r"^Pulumi\.|\.ya?ml$", "", PurePath(file).name)
 
 
-def parse(raw: Mapping[str, Any], *, file: str, registry: Registry, caller: str | None = None) -> Stack:
+def parse(
+    raw: Mapping[str, Any], *, file: str, registry: Registry, caller: str | None = None, secrets: bool = True
+) -> Stack:
     """The stack written in ``raw`` (keys without ``berth:``, secrets as :class:`Sealed`).
 
     ``file`` is the stack file's name, for messages and for the stack's name; ``caller`` the address this
-    machine connects from, where it is known. Raises :class:`ConfigError` with every problem found.
+    machine connects from, where it is known. ``secrets``: whether those that are missing are problems.
+    Raises :class:`ConfigError` with every problem found.
     """
     name = stack_name(file)
     raw = _plain(raw, file)
@@ -119,10 +122,12 @@ def parse(raw: Mapping[str, Any], *, file: str, registry: Registry, caller: str 
         except AttributeError:
             if stack is not None:  # nothing is missing: this is a defect of the check itself
                 raise
-    for finding in _check_secrets(
-        raw.get("secrets", {}), systems, registry, name, complete=stack is not None
-    ):
+    given = raw.get("secrets", {})
+    for finding in _check_secrets(given, registry, name):
         found.setdefault(finding.path, finding)
+    if secrets:
+        for finding in _missing_secrets(given, systems, name, complete=stack is not None):
+            found.setdefault(finding.path, finding)
 
     if found or stack is None:
         order = sorted(found, key=lambda path: _position(path, raw))
@@ -370,14 +375,18 @@ def _set_command(name: str, stack: str) -> str:
     return f"pulumi config set --secret --path 'berth:secrets.{name}' --stack {stack}"
 
 
-def _check_secrets(
-    given: Any, systems: Mapping[str, System], registry: Registry, stack: str, *, complete: bool
-) -> Iterator[Finding]:
+def missing_secrets(raw: Mapping[str, Any], stack: Stack, file: str) -> Sequence[Problem]:
+    """The secrets ``stack``, read from ``raw``, still lacks, each with the command that sets it."""
+    lacking = _missing_secrets(raw.get("secrets", {}), stack.systems, stack_name(file), complete=True)
+    return [Problem(file, dotted(each.path), each.rule, each.remedy) for each in lacking]
+
+
+def _check_secrets(given: Any, registry: Registry, stack: str) -> Iterator[Finding]:
     if not isinstance(given, Mapping):
         yield Finding(
             ("secrets",), "expected a table of systems", "delete this key and set each secret by its path"
         )
-        given = {}
+        return
     for system, named in given.items():
         path: Path = ("secrets", system)
         if system not in registry.systems:
@@ -400,6 +409,11 @@ def _check_secrets(
                 yield Finding(
                     (*path, name), str(fault), f"set it again: {_set_command(f'{system}.{name}', stack)}"
                 )
+
+
+def _missing_secrets(
+    given: Any, systems: Mapping[str, System], stack: str, *, complete: bool
+) -> Iterator[Finding]:
     for system, config in systems.items():
         try:
             needed = list(config.needed_secrets())
@@ -407,7 +421,7 @@ def _check_secrets(
             if complete:
                 raise
             continue
-        named = given.get(system)
+        named = given.get(system) if isinstance(given, Mapping) else None
         for name in needed:
             if not isinstance(named, Mapping) or name not in named:
                 yield Finding(

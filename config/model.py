@@ -132,7 +132,7 @@ class System(Section):
         """Path and name of every public name this system answers; no two in a stack may be the same."""
         yield from ()
 
-    def remarks(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    def remarks(self, environment: str) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Path and advice of what is allowed but will not work on a real account as it stands."""
         yield from ()
 

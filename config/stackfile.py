@@ -84,10 +84,12 @@ def read(text: str, file: str) -> dict[str, Any]:
 
 
 def check(path: Path, registry: Registry, caller: str | None = None) -> Stack:
-    """The stack in the file at ``path``, without its secrets. Raises ConfigError, OSError."""
-    return parse(
-        read(path.read_text(encoding="utf-8"), path.name), file=path.name, registry=registry, caller=caller
-    )
+    """The stack in the file at ``path``, without its secrets, which need not be there yet.
+
+    Raises ConfigError, OSError.
+    """
+    raw = read(path.read_text(encoding="utf-8"), path.name)
+    return parse(raw, file=path.name, registry=registry, caller=caller, secrets=False)
 
 
 def _not_yaml(file: str, error: Exception) -> Problem:

@@ -2,13 +2,14 @@
 
 ``.sandbox/stacks/Pulumi.<stack>.yaml`` is the text of the committed file with three changes: the secrets
 provider is dropped, every ``secure:`` value is replaced by a made-up one encrypted with the sandbox's own
-passphrase, and secrets that ``config/stack.schema.json`` requires and the file does not have yet are added.
+passphrase, and secrets that ``config/stack.schema.json`` calls usual and the file does not have are added.
 A stand-in stays the same as long as its place does, so a second ``up`` changes nothing.
 """
 
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ SECRETS = ("config", "berth:secrets")  # where declared secrets are: then system
 # What the engine's passphrase encryption uses: fixed by its file format.
 ITERATIONS = 1_000_000
 PROOF = "pulumi"
+PAIR = ("certificate", "certificate-key")
 Path_ = tuple[str, ...]
 
 
@@ -65,7 +67,7 @@ def derive(root: Path, state: Path, stack: str) -> Path:
 def _stand_ins(
     committed: Path, declared: Mapping[Path_, tuple[str, bool]], kept: Mapping[Path_, str], cipher: Cipher
 ) -> str:
-    """The derived text. ``declared``: place of a secret -> (kind, required)."""
+    """The derived text. ``declared``: place of a secret -> (kind, usual)."""
     text = committed.read_text()
     try:
         tree = yaml.compose(text)
@@ -77,8 +79,17 @@ def _stand_ins(
     if tree is not None and not isinstance(tree, yaml.MappingNode):
         raise SandboxError(f"{committed.name}: expected settings under `config:`")
 
+    made: dict[str, str] = {}
+
     def stand_in(place: Path_) -> str:
         kind, _ = declared.get(place[:-1], ("text", False))
+        if kind in PAIR:  # belong together, so both are kept or both are new
+            pair = [(*at, "secure") for at, (each, _) in declared.items() if each in PAIR]
+            if all(each in kept for each in pair):
+                return kept[place]
+            if not made:
+                made.update(zip(PAIR, certificate(), strict=True))
+            return cipher.encrypt(made[kind])
         return kept.get(place) or cipher.encrypt(made_up(kind))
 
     edits: list[tuple[int, int, str]] = []
@@ -90,9 +101,9 @@ def _stand_ins(
         if place[-1] == "secure" and len(place) > 1:
             edits.append((node.start_mark.index, node.end_mark.index, f'"{stand_in(place)}"'))
     absent: dict[str, dict[str, Any]] = {}
-    for place, (_, required) in declared.items():
+    for place, (_, usual) in declared.items():
         in_use = any(p[:3] == ("config", "berth:systems", place[2]) for p in places)
-        if required and in_use and (*place, "secure") not in places:
+        if usual and in_use and (*place, "secure") not in places:
             absent.setdefault(place[2], {})[place[3]] = {"secure": stand_in((*place, "secure"))}
     if absent:
         edits += _added(tree, absent, places)
@@ -145,7 +156,7 @@ def _scalars(node: Any, place: Path_ = ()) -> dict[Path_, Any]:
 
 
 def _declared(root: Path) -> dict[Path_, tuple[str, bool]]:
-    """Secrets the stack files' schema knows of: place -> (kind, required)."""
+    """Secrets the stack files' schema knows of: place -> (kind, whether most stacks need it)."""
     path = root / "config" / "stack.schema.json"
     if not path.exists():
         return {}
@@ -153,7 +164,7 @@ def _declared(root: Path) -> dict[Path_, tuple[str, bool]]:
     for name in SECRETS:
         node = node.get("properties", {}).get(name, {})
     return {
-        (*SECRETS, system, name): (fact.get("x-berth-kind", "text"), name in entry.get("required", ()))
+        (*SECRETS, system, name): (fact.get("x-berth-kind", "text"), fact.get("x-berth-usual", False))
         for system, entry in node.get("properties", {}).items()
         for name, fact in entry.get("properties", {}).items()
     }
@@ -169,7 +180,35 @@ def made_up(kind: str) -> str:
         return key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         ).decode()
+    if kind == "app-key":
+        return f"base64:{_b64(os.urandom(32))}"
     return secrets.token_urlsafe(24)
+
+
+def certificate() -> tuple[str, str]:
+    """A client certificate nobody else trusts, and its key, PEM."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in of the sandbox")])
+    today = datetime.datetime.now(datetime.UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(today - datetime.timedelta(days=1))
+        .not_valid_after(today + datetime.timedelta(days=3650))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return made.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
 
 
 def passphrase_file(state: Path) -> Path:

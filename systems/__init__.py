@@ -21,5 +21,6 @@ def build(stack: Stack) -> Mapping[str, Mapping[str, Any]]:
     exports: dict[str, Mapping[str, Any]] = {}
     for config in stack.systems.values():
         if isinstance(config, ScellConfig):
-            exports["scell"] = scell.build(stack, config, CLOUDS[config.cloud])
+            size = REGISTRY.catalogues[config.cloud].sizes(config.zone)[config.instance.size]
+            exports["scell"] = scell.build(stack, config, CLOUDS[config.cloud], size.memory_gb)
     return exports

@@ -12,6 +12,7 @@ exception nobody awaits, is lost and the test passes. Assertions stand after ``r
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
 import threading
 import uuid
@@ -116,6 +117,10 @@ FAKES: dict[str, Fake] = {
     "scaleway:loadbalancers/ip:Ip": lambda name, _: {"ipAddress": f"198.18.17.{number(name)}"},
     "scaleway:tem/domain:Domain": _tem_domain,
     "random:index/randomPassword:RandomPassword": _password,
+    "random:index/randomBytes:RandomBytes": lambda name, inputs: {
+        "base64": base64.b64encode(name.ljust(int(inputs["length"]), "-").encode()).decode(),
+        "hex": name.ljust(int(inputs["length"]), "-").encode().hex(),
+    },
     "random:index/randomId:RandomId": lambda name, inputs: {"hex": identifier(name)[:8]},
     "tls:index/privateKey:PrivateKey": lambda name, _: {
         "privateKeyOpenssh": f"-----BEGIN OPENSSH PRIVATE KEY-----\n{name}\n",

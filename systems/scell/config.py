@@ -489,8 +489,8 @@ PHP_IMAGES = ("debian-12",)
 DATA = ("postgres", "redis", "bucket", "mail")
 """What the API cannot be without."""
 
-DOCUMENTED = "11111111-2222-4333-8444-555555555555"
-"""The identifier in examples: of nothing."""
+EXAMPLE = "22222222-3333-4444-8555-666666666666"
+"""The identity in the committed stack files: nobody's on a real account."""
 
 Path = tuple[str | int, ...]
 
@@ -610,10 +610,10 @@ class ScellConfig(System):
             self._extra(),
         )
 
-    def remarks(self) -> Iterator[tuple[Path, str]]:
+    def remarks(self, environment: str) -> Iterator[tuple[Path, str]]:
         """An identity that is nobody's would lock everybody out of the bucket."""
         for index, manager in enumerate(self.bucket.managers if self.bucket else ()):
-            if manager.endswith(DOCUMENTED):
+            if manager.endswith(EXAMPLE) and environment != "sandbox":
                 yield (
                     ("bucket", "managers", index),
                     "this identifier is the one of examples: write that of the identity whose key runs "

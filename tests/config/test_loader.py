@@ -17,12 +17,12 @@ from pulumi.runtime import config as engine
 from pydantic import ValidationError
 
 from config import stackfile
-from config.loader import Sealed, caller_address, load, parse
+from config.loader import Sealed, caller_address, load, missing_secrets, parse
 from config.model import Registry, Secret, Stack
 from config.report import ConfigError
 from systems import REGISTRY
 from systems.scell import ScellConfig
-from tests import mocks
+from tests import mocks, stand_ins
 
 ROOT = Path(__file__).parents[2]
 SECRET = "s3cr3t-p1anted-value"
@@ -36,7 +36,7 @@ def committed(stack: str) -> dict[str, Any]:
 
 def raw(stack: str = "prod") -> dict[str, Any]:
     file = ROOT / f"Pulumi.{stack}.yaml"
-    return stackfile.read(file.read_text(encoding="utf-8"), file.name)
+    return stackfile.read(file.read_text(encoding="utf-8"), file.name) | {"secrets": stand_ins.sealed()}
 
 
 def problems(written: Mapping[str, Any], registry: Registry = REGISTRY) -> dict[str, str]:
@@ -98,8 +98,11 @@ async def revealed(output: pulumi.Output[Any]) -> tuple[Any, bool]:
 
 
 def test_secrets_come_only_as_secret_outputs(program: Any) -> None:
-    values = committed("prod") | {"berth:secrets": json.dumps({"scell": {"deploy_key": SECRET}})}
-    values["berth:systems"] = values["berth:systems"].replace("https://github.com/", "git@github.com:")
+    given = stand_ins.usual() | {"deploy_key": SECRET}
+    values = committed("prod") | {"berth:secrets": json.dumps({"scell": given})}
+    values["berth:systems"] = values["berth:systems"].replace(
+        "https://github.com/scell-io/frontend", "git@github.com:scell-io/frontend"
+    )
     program(values, ["berth:secrets"])
     found: dict[str, Any] = {}
 
@@ -150,7 +153,10 @@ def test_a_program_with_bad_settings_ends_in_one_clean_error(
 
 
 def test_without_secrets_there_are_none(program: Any) -> None:
-    program(committed("staging"), [])
+    values = committed("staging")
+    systems = json.loads(values["berth:systems"])
+    del systems["scell"]["backend"]
+    program(values | {"berth:systems": json.dumps(systems)}, [])
     stacks: list[Stack] = []
     mocks.run(lambda: stacks.append(load(REGISTRY)))
     assert len(stacks[0].secrets) == 0
@@ -164,13 +170,52 @@ def test_a_missing_secret_is_named_with_the_command_that_sets_it() -> None:
             return ["api_token"]
 
     registry = Registry(systems={"scell": Needy}, catalogues=REGISTRY.catalogues)
+    bare = {key: value for key, value in raw().items() if key != "secrets"}
     with pytest.raises(ConfigError) as caught:
-        parse(raw(), file="Pulumi.prod.yaml", registry=registry)
+        parse(bare, file="Pulumi.prod.yaml", registry=registry)
     (problem,) = caught.value.problems
     assert problem.path == "berth:secrets.scell.api_token"
     assert problem.rule == "required, and missing: token of the API"
     assert problem.remedy == "pulumi config set --secret --path 'berth:secrets.scell.api_token' --stack prod"
-    parse(raw() | {"secrets": {"scell": {"api_token": Sealed()}}}, file="Pulumi.prod.yaml", registry=registry)
+    given = {"secrets": {"scell": {"api_token": Sealed()}}}
+    parse(bare | given, file="Pulumi.prod.yaml", registry=registry)
+    later = parse(bare, file="Pulumi.prod.yaml", registry=registry, secrets=False)
+    assert list(missing_secrets(bare, later, "Pulumi.prod.yaml")) == [problem]
+    assert list(missing_secrets(bare | given, later, "Pulumi.prod.yaml")) == []
+
+
+def test_a_program_without_its_secrets_ends_in_one_error_that_lists_them_all(program: Any) -> None:
+    program(committed("prod"), [])
+    with pytest.raises(pulumi.RunError) as caught:
+        load(REGISTRY)
+    said = str(caught.value)
+    assert said.startswith("Pulumi.prod.yaml: 9 problems")
+    for name in stand_ins.usual():
+        command = f"pulumi config set --secret --path 'berth:secrets.scell.{name}' --stack prod"
+        assert said.count(command) == 1
+
+
+def test_what_is_switched_off_needs_no_secrets() -> None:
+    written = raw()
+    backend = written["systems"]["scell"]["backend"]
+    for service in ("google", "openapi", "superpdp", "bulkgate", "insee"):
+        backend[service] = {"enabled": False}
+    del written["secrets"]
+    parse(written, file="Pulumi.prod.yaml", registry=REGISTRY)
+    del backend["insee"]
+    assert list(problems(written)) == [
+        "berth:secrets.scell.insee_client_id",
+        "berth:secrets.scell.insee_certificate",
+        "berth:secrets.scell.insee_key",
+    ]
+
+
+def test_a_stack_file_of_the_first_version_still_loads() -> None:
+    file = ROOT / "tests/compatibility/0.1.0/Pulumi.prod.yaml"
+    loaded = parse(stackfile.read(file.read_text(), file.name), file=file.name, registry=REGISTRY)
+    scell = loaded.systems["scell"]
+    assert isinstance(scell, ScellConfig)
+    assert (scell.backend, scell.postgres, scell.redis, scell.bucket, scell.mail) == (None,) * 5
 
 
 # ---------------------------------------------------------------- where this machine connects from

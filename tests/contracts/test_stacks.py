@@ -13,7 +13,7 @@ import yaml
 from config.loader import parse
 from config.model import Stack
 from systems import REGISTRY, build
-from tests import mocks
+from tests import mocks, stand_ins
 from tests.contracts import facts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,12 +28,12 @@ stacks = pytest.mark.parametrize("file", FILES)
 def stack(file: str) -> Stack:
     written: dict[str, Any] = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["config"]
     raw = {k.removeprefix("berth:"): v for k, v in written.items() if k.startswith("berth:")}
-    return parse(raw, file=file, registry=REGISTRY)
+    return parse(raw, file=file, registry=REGISTRY, secrets=False)
 
 
 def run(file: str, *, preview: bool = False) -> mocks.Run:
     read = stack(file)
-    return mocks.run(lambda: build(read), preview=preview)
+    return mocks.run(lambda: build(read.with_secrets(stand_ins.secrets())), preview=preview)
 
 
 def custom(found: mocks.Run) -> Iterator[mocks.Recorded]:

@@ -1,20 +1,27 @@
 """Derived stack files: the committed text, with made-up secrets in place of the encrypted ones."""
 
+import base64
 import json
 import stat
 
 import pytest
 import yaml
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 
 from sandbox.errors import SandboxError
 from sandbox.stacks import Cipher, derive, passphrase_file, stacks
 
 SCHEMA = {
     "properties": {"config": {"properties": {"berth:secrets": {"properties": {"shop": {
-        "properties": {"deploy_key": {"x-berth-kind": "ssh-private-key"}, "token": {"x-berth-kind": "text"}},
-        "required": ["token"],
+        "properties": {
+            "deploy_key": {"x-berth-kind": "ssh-private-key", "x-berth-usual": False},
+            "token": {"x-berth-kind": "text", "x-berth-usual": True},
+            "client_certificate": {"x-berth-kind": "certificate", "x-berth-usual": True},
+            "client_key": {"x-berth-kind": "certificate-key", "x-berth-usual": True},
+            "old_key": {"x-berth-kind": "app-key", "x-berth-usual": False},
+        },
     }}}}}}
 }  # fmt: skip
 COMMITTED = """\
@@ -61,6 +68,29 @@ def test_the_text_stays_and_secrets_are_made_up(checkout):
     assert (checkout / "Pulumi.prod.yaml").read_text() == COMMITTED
     path = checkout / ".sandbox/stacks/Pulumi.prod.yaml"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_certificate_and_its_key_belong_together_and_stay_so(checkout):
+    _, parsed, secrets = derived(checkout, COMMITTED)
+    for _ in range(2):
+        key = load_pem_private_key(secrets["client_key"].encode(), None)
+        shown = x509.load_pem_x509_certificate(secrets["client_certificate"].encode())
+        assert shown.public_key() == key.public_key()
+        # One of the two is lost: both are made anew.
+        file = checkout / ".sandbox/stacks/Pulumi.prod.yaml"
+        lost = parsed["config"]["berth:secrets"]["shop"]["client_key"]["secure"]
+        assert lost in file.read_text()
+        file.write_text(file.read_text().replace("client_key", "other_key"))
+        _, parsed, again = derived(checkout, COMMITTED)
+        assert again["client_certificate"] != secrets["client_certificate"]
+        assert again["token"] == secrets["token"]
+        secrets = again
+
+
+def test_an_applications_key_looks_like_one(checkout):
+    text = COMMITTED.replace("deploy_key:", "old_key:")
+    _, _, secrets = derived(checkout, text)
+    assert len(base64.b64decode(secrets["old_key"].removeprefix("base64:"))) == 32
 
 
 def test_stand_ins_stay_while_the_rest_changes(checkout):
