@@ -13,13 +13,15 @@ import os
 import pickle
 import sqlite3
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from moto.core.common_models import BaseModel
 from moto.s3 import models
+from moto.s3.exceptions import EntityTooSmall, InvalidPart, MalformedXML
+from moto.settings import S3_UPLOAD_PART_MIN_SIZE
 
 SCHEMA = """
 create table if not exists entries (
@@ -45,6 +47,29 @@ class Meta:
     tags: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A body that is on disk already; ``name`` of its file, ``size`` in bytes."""
+
+    name: str
+    size: int
+
+
+def store(pieces: Iterable[bytes]) -> Stored:
+    """Write a body. One that raises on the way leaves nothing."""
+    path, size = _bodies() / uuid.uuid4().hex, 0
+    try:
+        with path.open("xb") as file:
+            for piece in pieces:
+                size += file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return Stored(path.name, size)
+
+
 class Key(models.FakeKey):
     """An object whose body is a file; the file goes when the row that names it does."""
 
@@ -56,15 +81,10 @@ class Key(models.FakeKey):
         return (_bodies() / self.body).read_bytes()
 
     @value.setter
-    def value(self, new: bytes) -> None:
-        self.body = uuid.uuid4().hex
-        handle = os.open(_bodies() / self.body, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(new)
-            file.flush()
-            os.fsync(file.fileno())
-        self.contentsize = len(new)
-        if self._etag is None:
+    def value(self, new: bytes | Stored) -> None:
+        stored = new if isinstance(new, Stored) else store([new])
+        self.body, self.contentsize = stored.name, stored.size
+        if isinstance(new, bytes) and self._etag is None:
             self._etag = hashlib.md5(new, usedforsecurity=False).hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -86,6 +106,33 @@ def new_bucket(name: str, region: str) -> models.FakeBucket:
     return made
 
 
+class Upload(models.FakeMultipart):
+    """An upload in parts that never has the whole object in memory."""
+
+    def complete(self, body: Iterable[tuple[int, str]]) -> Any:
+        """Body, entity tag and no checksum; ``body`` is what the client says the parts are."""
+        digests: list[bytes] = []
+
+        def pieces() -> Iterator[bytes]:
+            last = None
+            for number, etag in body:
+                part = self.parts.get(number)
+                if part is None or part.etag.strip('"') != etag.strip('"'):
+                    raise InvalidPart
+                if last is not None and last.contentsize < S3_UPLOAD_PART_MIN_SIZE:
+                    raise EntityTooSmall
+                last = part
+                digests.append(bytes.fromhex(part.etag.strip('"')))
+                yield part.value
+
+        stored = store(pieces())
+        if not digests:
+            (_bodies() / stored.name).unlink()
+            raise MalformedXML
+        digest = hashlib.md5(b"".join(digests), usedforsecurity=False).hexdigest()
+        return stored, f"{digest}-{len(digests)}", None
+
+
 def _bodies() -> Path:
     if BODIES is None:
         raise RuntimeError("no Disk is open")
@@ -99,6 +146,7 @@ def _untracked(cls: type[BaseModel], *_: object, **__: object) -> BaseModel:
 # moto remembers every model ever made, for its resets: a server would grow with each request.
 BaseModel.__new__ = _untracked  # type: ignore[method-assign]
 models.FakeKey = Key  # type: ignore[misc]
+models.FakeMultipart = Upload  # type: ignore[misc]
 
 
 class Disk:
@@ -111,7 +159,8 @@ class Disk:
         BODIES = self.bodies
         self.backend: models.S3Backend = models.s3_backends[ACCOUNT][PARTITION]
         self._db = sqlite3.connect(directory / "objects.db", isolation_level=None, check_same_thread=False)
-        self._db.execute("pragma synchronous=full")
+        self._db.execute("pragma journal_mode=wal")
+        self._db.execute("pragma synchronous=full")  # on disk when a transaction ends, in this mode too
         self._db.execute(SCHEMA)
         self._load()
 

@@ -8,6 +8,7 @@ own commands, which are the cloud's side: they bring buckets to what the invento
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import hmac
 import json
@@ -36,7 +37,7 @@ from sandbox.inventory import Store, open_store
 from sandbox.owner import owner
 from sandbox.services import iam
 from sandbox.services import storage_rules as rules
-from sandbox.services.storage_auth import Asked, S3Error, authenticate, body_hash
+from sandbox.services.storage_auth import UNSIGNED, Asked, S3Error, authenticate, body_hash
 from sandbox.services.storage_disk import Disk, Meta, meta, new_bucket
 
 BUCKET = "scaleway:object/bucket:Bucket"
@@ -44,6 +45,7 @@ BUCKET_ACL = "scaleway:object/bucketAcl:BucketAcl"
 BUCKET_POLICY = "scaleway:object/bucketPolicy:BucketPolicy"
 HOST = re.compile(r"(?:(?P<bucket>.+)\.)?s3\.(?P<region>[a-z]{2}-[a-z]{3})\.scw\.cloud")
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+LARGE = 4 * 2**20  # bytes of a body that is not left to the garbage collector
 XML = "http://s3.amazonaws.com/doc/2006-03-01/"
 # So that moto takes a request for one of Amazon's with the bucket in the path, whose signature it believes.
 HOME = "s3.amazonaws.com"
@@ -112,14 +114,14 @@ class Storage:
         path = raw.lstrip("/") if place["bucket"] is None else f"{place['bucket']}/{raw.removeprefix('/')}"
         bucket, _, key = path.partition("/")
         region = place["region"]
-        query = {name: values[0] for name, values in parse_qs(query_text, keep_blank_values=True).items()}
+        query = parse_qs(query_text, keep_blank_values=True)
         if asked.method == "OPTIONS":  # a browser asks before it signs
             with self.lock:
                 self._existing(bucket, region)
-                return self._moto(environ, bucket, key, query_text, b"")
-        source = unquote(asked.headers.get("x-amz-copy-source", "")).lstrip("/")
+                return self._moto(environ, bucket, key, asked.query, b"")
+        copies = "x-amz-copy-source" in asked.headers
         operation = rules.operation(
-            asked.method, bucket=bool(bucket), key=bool(key), query=query, copies=bool(source)
+            asked.method, bucket=bool(bucket), key=bool(key), query=query, copies=copies
         )
         principal = authenticate(asked, self._principal, region)
         if operation is None:
@@ -132,6 +134,30 @@ class Storage:
                 "XAmzContentSHA256Mismatch",
                 "The provided 'x-amz-content-sha256' header does not match what was computed.",
             )
+        if "x-amz-decoded-content-length" in asked.headers:
+            try:
+                body = _unchunked(body)
+            except ValueError as error:
+                raise S3Error(400, "IncompleteBody", "The chunks of the body are malformed.") from error
+        try:
+            return self._answer(environ, asked, operation, principal, (region, bucket, key), body)
+        finally:
+            if len(body) > LARGE:  # moto's objects know each other: it would stay until much later
+                del body
+                gc.collect()
+
+    def _answer(
+        self,
+        environ: dict[str, Any],
+        asked: Asked,
+        operation: str,
+        principal: iam.Principal | None,
+        where: tuple[str, str, str],
+        body: bytes,
+    ) -> Response:
+        region, bucket, key = where
+        query = parse_qs(asked.query, keep_blank_values=True)
+        source = unquote(asked.headers.get("x-amz-copy-source", "")).lstrip("/")
         with self.lock:
             if operation == "ListBuckets":
                 return self._list(principal, region)
@@ -152,7 +178,7 @@ class Storage:
                 )
             if operation.endswith("BucketPolicy"):
                 return self._policy(found, operation, body)
-            response = self._moto(environ, bucket, key, query_text, body)
+            response = self._moto(environ, bucket, key, asked.query, body)
             if response.status_code < 400 and asked.method not in ("GET", "HEAD"):
                 self._keep(found, operation, key)
             return response
@@ -285,6 +311,7 @@ class Storage:
                 "RAW_URI": f"{path}?{kept}" if kept else path,
                 "REQUEST_URI": f"{path}?{kept}" if kept else path,
                 "wsgi.input": BytesIO(),
+                "HTTP_X_AMZ_CONTENT_SHA256": UNSIGNED,  # it has been looked at, and is no longer in chunks
             }
         )
         request.from_wsgi_server = True
@@ -435,6 +462,19 @@ def _headers(environ: Mapping[str, Any]) -> dict[str, str]:
 def _body(environ: Mapping[str, Any]) -> bytes:
     body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     return body
+
+
+def _unchunked(body: bytes) -> bytes:
+    """What is in a body sent as ``aws-chunked``: sizes (hexadecimal) with signatures, pieces, trailers."""
+    found, at = bytearray(), 0
+    while at < len(body):
+        end = body.index(b"\r\n", at)
+        size = int(body[at:end].partition(b";")[0], 16)
+        if size == 0:
+            break
+        found += memoryview(body)[end + 2 : end + 2 + size]
+        at = end + 2 + size + 2
+    return bytes(found)
 
 
 def _touched(operation: str, key: str, body: bytes) -> list[str]:
