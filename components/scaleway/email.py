@@ -16,6 +16,14 @@ REGION = "fr-par"
 TTL = 300
 
 
+def _warn(domain: str) -> None:
+    """The provider takes a domain that failed its check for made, and says nothing."""
+    pulumi.log.warn(
+        f"{domain} is not checked: its mail is refused until its records are as the domain's page in the console "
+        "asks. Scaleway looks again by itself; `pulumi refresh` shows what it found"
+    )
+
+
 class Email(ScalewayComponent[cloud.EmailArgs, cloud.Email]):
     """Scaleway closes port 587 outbound to hosts unless their firewall says ``smtp`` (see FirewallArgs)."""
 
@@ -36,12 +44,13 @@ class Email(ScalewayComponent[cloud.EmailArgs, cloud.Email]):
             self._record(args, "dmarc", "TXT", self._inside(args, sender.dmarc_name), sender.dmarc_config),
             self._record(args, "mx", "MX", apex, sender.mx_config, sender.mx_priority),
         ]
-        tem.DomainValidation(
+        validation = tem.DomainValidation(
             self.named("validation"),
             domain_id=sender.id,
             region=REGION,
             opts=self.child(ResourceOptions(depends_on=records)),
         )
+        validation.validated.apply(lambda checked: _warn(args.domain) if checked is False else None)
         _, key = limited_key(
             self, f"Sends mail as {args.domain}", sender.project_id, ["TransactionalEmailEmailSmtpCreate"]
         )

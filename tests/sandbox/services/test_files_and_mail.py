@@ -16,6 +16,7 @@ from sandbox.services import mail
 from tests.sandbox.conftest import Lab, checkout
 from tests.sandbox.services.world import missing
 
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("services")]
 PROGRAM = """
 from pulumiverse_scaleway import iam, tem
 import json
@@ -100,6 +101,8 @@ def test_a_file_is_stored_and_a_mail_is_sent_with_what_a_stack_gives(lab):
     assert done.stdout == "%PDF\n", done.stderr
     assert [one.subject for one in mail.received(lab.root)] == ["hello"]
     lab.sandbox("exec", "--", *"pulumi preview --stack dev --expect-no-changes".split()).good()
+    lab.sandbox("exec", "--", *"pulumi refresh --yes --stack dev".split()).good()
+    lab.sandbox("exec", "--", *"pulumi refresh --yes --expect-no-changes --stack dev".split()).good()
     status = lab.sandbox("status").good().text
     assert "storage  up" in status
     assert "mail  up" in status

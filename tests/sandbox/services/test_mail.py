@@ -24,6 +24,7 @@ from sandbox.services import mail
 from sandbox.twins.cloud import CloudError, Made
 from tests.sandbox.services.world import PROJECT, Place, checkout
 
+pytestmark = pytest.mark.sandbox
 DOMAIN = "scaleway:tem/domain:Domain"
 VALIDATION = "scaleway:tem/domainValidation:DomainValidation"
 RECORD = "scaleway:domain/record:Record"

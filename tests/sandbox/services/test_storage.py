@@ -21,6 +21,7 @@ from sandbox import services
 from sandbox.twins.cloud import CloudError, Made
 from tests.sandbox.services.world import Place, checkout
 
+pytestmark = pytest.mark.sandbox
 BUCKET = "scaleway:object/bucket:Bucket"
 POLICY = "scaleway:object/bucketPolicy:BucketPolicy"
 ITEM = "scaleway:object/item:Item"
