@@ -19,8 +19,8 @@ TTL = 300
 def _warn(domain: str) -> None:
     """The provider takes a domain that failed its check for made, and says nothing."""
     pulumi.log.warn(
-        f"{domain} is not checked: its mail is refused until its records are as the domain's page in the console "
-        "asks. Scaleway looks again by itself; `pulumi refresh` shows what it found"
+        f"{domain} is not checked: its mail is refused until its records are as the domain's page in the "
+        "console asks. Scaleway looks again by itself; `pulumi refresh` shows what it found"
     )
 
 
