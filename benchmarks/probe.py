@@ -1,7 +1,7 @@
-"""Watches one host from outside: when SSH answers, and when HTTPS serves the built page.
+"""Watches one host from outside: when SSH answers, when the site is served, and when the API is well.
 
-Runs inside the sandbox's network namespace. Usage: probe.py ADDRESS NAME SECONDS; prints one JSON object with
-the two moments in seconds since the epoch (null: not within SECONDS). Standard library only.
+Runs inside the sandbox's network namespace. Usage: probe.py ADDRESS SITE API SECONDS (API "-": none); prints
+one JSON object with the moments in seconds since the epoch (null: not within SECONDS). Standard library only.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ def ssh(address: str) -> bool:
         return connection.recv(4) == b"SSH-"
 
 
-def https(address: str, name: str) -> bool:
-    """Whether the site is served, under whichever certificate."""
+def https(address: str, name: str, path: str, timeout: float) -> bytes:
+    """What is served there, under whichever certificate; b"" for anything but status 200."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     plain = socket.create_connection((address, 443), timeout=1, source_address=(STRANGER, 0))
-    connection = http.client.HTTPSConnection(name, context=context, timeout=2)
+    connection = http.client.HTTPSConnection(name, context=context, timeout=timeout)
+    plain.settimeout(timeout)
     with context.wrap_socket(plain, server_hostname=name) as connection.sock:
-        connection.request("GET", "/")
+        connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status == 200 and BUILT in answer.read()
+        return answer.read() if answer.status == 200 else b""
 
 
 def when(question: Callable[[], bool], deadline: float) -> float | None:
@@ -44,14 +45,24 @@ def when(question: Callable[[], bool], deadline: float) -> float | None:
         try:
             if question():
                 return time.time()
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, ValueError):
             pass
         time.sleep(INTERVAL)
     return None
 
 
+def well(answer: bytes) -> bool:
+    """Whether the API says so."""
+    return bool(json.loads(answer)["status"] == "ok")
+
+
 if __name__ == "__main__":
-    host, site, seconds = sys.argv[1:]
+    host, site, api, seconds = sys.argv[1:]
     end = time.time() + float(seconds)
-    seen = {"ssh": when(lambda: ssh(host), end), "https": when(lambda: https(host, site), end)}
+    seen = {
+        "ssh": when(lambda: ssh(host), end),
+        "site": when(lambda: BUILT in https(host, site, "/", 2), end),
+    }
+    if api != "-":
+        seen["api"] = when(lambda: well(https(host, api, "/health", 10)), end)
     print(json.dumps(seen))
