@@ -132,6 +132,34 @@ def test_the_names_are_the_sandboxs_own_and_verified(place, files):
         assert "<Error>" in done.stdout
 
 
+def test_another_client_signs_as_well(place, files, tmp_path):
+    """curl, with nothing patched; its key is not in argv."""
+    key = files["key"].outputs
+    body = tmp_path / "body"
+    body.write_text("by curl")
+    settings = f'user = "{key["accessKey"]}:{key["secretKey"]}"\naws-sigv4 = "aws:amz:fr-par:s3"\n'
+    settings += 'header = "x-amz-content-sha256: UNSIGNED-PAYLOAD"\n'
+    command = [
+        "curl",
+        "-sS",
+        "--fail-with-body",
+        "--noproxy",
+        "*",
+        "--cacert",
+        place.authority,
+        "--config",
+        "-",
+    ]
+    url = "https://files.s3.fr-par.scw.cloud/by/curl.txt"
+    put = place.run(*command, "-T", str(body), url, input=settings)
+    assert put.returncode == 0, put.stdout + put.stderr
+    assert place.run(*command, url, input=settings).stdout == "by curl"
+    listed = place.run(*command, "https://s3.fr-par.scw.cloud/files?list-type=2&prefix=by%2F", input=settings)
+    assert "<Key>by/curl.txt</Key>" in listed.stdout, listed.stdout
+    refused = place.run(*command, "https://other.s3.fr-par.scw.cloud/by/curl.txt", input=settings)
+    assert "<Code>AccessDenied</Code>" in refused.stdout
+
+
 def test_a_key_opens_its_bucket_and_nothing_else(place, files):
     with place.entered():
         s3 = client(place, files["key"])
