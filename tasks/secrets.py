@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ OTHER_FORMS = ("bcryptHash", "hex", "privateKeyPem", "privateKeyPemPkcs8")
 """Of a value that is exported anyway."""
 NOT_OURS = ("command:", "pulumi:")
 """Commands are sent secrets and make none; providers have the account's own keys."""
-SENT = ("userData",)
-"""What the cloud shows of what it was sent."""
+SENT = ("connectionString", "userData")
+"""What the cloud shows of what it was sent, and where it is."""
 
 
 def generated(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -27,7 +28,7 @@ def generated(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     ``state`` is that of `pulumi stack export --show-secrets`. What the stack file gave is not in it: that is
     known elsewhere.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: list[tuple[str, dict[str, Any]]] = []
     for resource in state["deployment"].get("resources") or ():
         if not resource.get("custom") or resource["type"].startswith(NOT_OURS):
             continue
@@ -41,8 +42,15 @@ def generated(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if len(values) > 1:
             values = {path: value for path, value in values.items() if path not in OTHER_FORMS}
         if values:
-            found[resource["urn"].rpartition("::")[2]] = {"type": resource["type"], **values}
-    return found
+            found.append((resource["urn"], {"type": resource["type"], **values}))
+    names = Counter(urn.rpartition("::")[2] for urn, _ in found)
+    return {_called(urn, names): values for urn, values in found}
+
+
+def _called(urn: str, names: Counter[str]) -> str:
+    """The resource's name, and where two have the same, what it is part of as well."""
+    *_, types, name = urn.split("::")
+    return name if names[name] == 1 else f"{name} of {types.rpartition('$')[0].rpartition('$')[2]}"
 
 
 def _secrets(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -25,6 +25,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -235,10 +236,10 @@ FAILED = """
 set statement_timeout = '10s';
 select to_regclass('failed_jobs') is not null as has \\gset
 \\if :has
-select coalesce(json_agg(job), '[]') from (
+select coalesce(json_agg(found), '[]') from (
   select uuid::text as id, queue, to_char(failed_at, 'YYYY-MM-DD HH24:MI:SS') as failed_at,
     payload::json->>'displayName' as job, left(split_part(exception, E'\\n', 1), 500) as reason
-  from failed_jobs order by failed_jobs.failed_at desc, failed_jobs.id desc limit 200) job;
+  from failed_jobs order by failed_jobs.failed_at desc, failed_jobs.id desc limit 200) found;
 \\else
 select 'null'::json;
 \\endif
@@ -367,11 +368,21 @@ def output(*words: str) -> str:
 
 
 def shown(*units: str) -> dict[str, dict[str, str]]:
-    """`systemctl show` of units that exist, by unit; times in seconds since the epoch as ``@…``."""
-    names = "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,ExecMainExitTimestamp,LastTriggerUSec"
-    text = output("systemctl", "show", "--timestamp=unix", f"--property={names}", *units)
+    """`systemctl show` of units that exist, by unit; see :func:`epoch` for its times."""
+    names = "Id,LoadState,ActiveState,Result,ExecMainStatus,LastTriggerUSec"
+    text = output("systemctl", "show", "--timestamp=utc", f"--property={names}", *units)
     found = (dict(line.split("=", 1) for line in block.splitlines()) for block in text.split("\n\n") if block)
     return {unit["Id"]: unit for unit in found if unit.get("LoadState") == "loaded"}
+
+
+def epoch(text: str) -> float | None:
+    """`Fri 2026-11-20 17:49:00 UTC`, as systemd says it, in seconds since the epoch; None for never."""
+    try:
+        return (
+            datetime.strptime(text.partition(" ")[2], "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC).timestamp()
+        )
+    except ValueError:
+        return None
 
 
 def machine(root: Path = Path("/")) -> dict[str, Any]:
@@ -480,10 +491,9 @@ def scheduler(app: App) -> dict[str, Any]:
     timer, service = units.get(f"{app.schedule}.timer"), units.get(f"{app.schedule}.service", {})
     if timer is None:
         raise Refused("there is no scheduler on this host", "`pulumi up` sets the host up again")
-    last = timer.get("LastTriggerUSec", "").removeprefix("@")
     return {
         "timer": timer["ActiveState"],
-        "last": float(last) if last.isdigit() and int(last) else None,
+        "last": epoch(timer.get("LastTriggerUSec", "")),
         "result": service.get("Result"),
         "status": service.get("ExecMainStatus"),
         "at_work": service.get("ActiveState") in ("active", "activating"),

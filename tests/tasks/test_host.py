@@ -215,6 +215,11 @@ def test_php_sockets_that_nobody_listens_at(root: Path) -> None:
     }
 
 
+def test_systemd_s_times() -> None:
+    assert host.epoch("Fri 2026-11-20 17:49:00 UTC") == 1795196940
+    assert host.epoch("n/a") is host.epoch("") is None
+
+
 def test_a_probe_that_fails_takes_nothing_from_the_others() -> None:
     def broken() -> None:
         raise Refused("it is down", "start it")

@@ -444,6 +444,20 @@ STATE = {
                 "outputs": {"length": 32, "result": secret("pass"), "bcryptHash": secret("$2")},
             },
             {
+                "urn": "u::s::berth:System$berth:Redis$random:P::scell-twice",
+                "type": "random:index/randomPassword:RandomPassword",
+                "custom": True,
+                "inputs": {},
+                "outputs": {"result": secret("first")},
+            },
+            {
+                "urn": "u::s::berth:System$berth:Postgres$random:P::scell-twice",
+                "type": "random:index/randomPassword:RandomPassword",
+                "custom": True,
+                "inputs": {},
+                "outputs": {"result": secret("second")},
+            },
+            {
                 "urn": "u::b::scell-host-key",
                 "type": "tls:index/privateKey:PrivateKey",
                 "custom": True,
@@ -483,6 +497,8 @@ def test_what_is_generated_is_found_and_nothing_else() -> None:
     }
     assert values == {
         "scell-password": {"result": "pass"},
+        "scell-twice of berth:Redis": {"result": "first"},
+        "scell-twice of berth:Postgres": {"result": "second"},
         "scell-host-key": {"privateKeyOpenssh": "open"},
         "scell-key": {"secretKey": "api", "nested.0.deep": 1},
     }
