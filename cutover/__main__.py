@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files = commands.add_parser("bucket", help="copy what the new bucket lacks")
     files.add_argument("--delete", action="store_true", help="and delete what the old one does not have")
     commands.add_parser("compare", help="say what is not the same")
+    commands.add_parser("freeze", help="have the old databases' users read, and not write")
+    commands.add_parser("thaw", help="undo `freeze`")
     options = parser.parse_args(arguments)
     began = time.monotonic()
     try:
@@ -35,6 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 databases.move(source, target, options.keep, replace=options.replace, say=print)
         elif options.command == "bucket":
             bucket.copy(old, new, delete=options.delete, say=print)
+        elif options.command in ("freeze", "thaw"):
+            for server in databases.servers(old):
+                ended = databases.freeze(server, on=options.command == "freeze")
+                state = "only read" if options.command == "freeze" else "may be written"
+                print(f"{server.name}: {state} from now on, {ended} connections ended")
         elif not compare(old, new):
             return 1
     except Failed as error:

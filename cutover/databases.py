@@ -173,6 +173,20 @@ def restore(new: Server, archive: Path) -> None:
     new.run("psql", "--no-psqlrc", "--quiet", "--command=ANALYZE", stdout=subprocess.DEVNULL)
 
 
+FREEZE = """
+ALTER ROLE CURRENT_USER SET default_transaction_read_only = {};
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE usename = current_user AND pid <> pg_backend_pid();
+"""
+
+
+def freeze(server: Server, *, on: bool) -> int:
+    """Have the application's user only read from now on, or write again; how many connections were ended."""
+    # The one that does it must itself be able to write.
+    writing = Server(server.name, {**server.variables, "PGOPTIONS": "-c default_transaction_read_only=off"})
+    return int(writing.ask(FREEZE.format("on" if on else "off")))
+
+
 def same(old: Server, new: Server) -> bool:
     """Whether both are one and the same database."""
     names = ("PGHOST", "PGPORT", "PGDATABASE")

@@ -31,12 +31,26 @@ class Side:
     env: Path
     site: Site
 
+    @property
+    def login(self) -> dict[str, str]:
+        """psql's variables for the application's user."""
+        where = {"PGHOST": self.address, "PGDATABASE": "production", "PGSSLMODE": "require"}
+        return {**where, "PGUSER": "app", "PGPASSWORD": PASSWORD}
+
     def sql(self, text: str, *, admin: bool = False, database: str = "production") -> str:
-        user, secret = ("berth", ADMIN) if admin else ("app", PASSWORD)
-        line = f"host={self.address} dbname={database} user={user} sslmode=require connect_timeout=5"
-        done = self.site.run("psql", "-XqAt", "-v", "ON_ERROR_STOP=1", line, given=text, PGPASSWORD=secret)
+        done = self._psql(text, admin, database)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
+
+    def refused(self, text: str) -> str:
+        done = self._psql(text, False, "production")
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+    def _psql(self, text: str, admin: bool, database: str) -> subprocess.CompletedProcess[str]:
+        who = {"PGUSER": "berth", "PGPASSWORD": ADMIN} if admin else {}
+        variables = {**self.login, "PGDATABASE": database, **who}
+        return self.site.run("psql", "-XqAt", "-v", "ON_ERROR_STOP=1", given=text, **variables)
 
 
 @dataclass

@@ -131,6 +131,23 @@ def test_what_cannot_be_restored_changes_nothing(site: Site, old: Side, new: Sid
     old.sql("DROP SCHEMA elsewhere CASCADE; DROP TABLE geo", admin=True)
 
 
+def test_frozen_is_read_and_not_written_until_thawed(site: Site, old: Side) -> None:
+    idle = threading.Thread(target=site.run, args=("psql", "-Xc", "SELECT pg_sleep(30)"), kwargs=old.login)
+    idle.start()
+    time.sleep(1)
+    began = time.monotonic()
+    done = site.cutover("freeze")
+    assert done.returncode == 0, done.stderr
+    assert "production: only read from now on, 1 connections ended" in done.stdout
+    idle.join()
+    assert time.monotonic() - began < 20
+    assert "read-only transaction" in old.refused("INSERT INTO tenants (name) VALUES ('too late')")
+    assert old.sql("SELECT count(*) FROM migrations") == "2"
+    assert site.cutover("databases", "--replace").returncode == 0, "a frozen database is dumped all the same"
+    assert site.cutover("thaw").returncode == 0
+    old.sql("INSERT INTO tenants (name) VALUES ('in time'); DELETE FROM tenants WHERE name = 'in time'")
+
+
 def test_somebody_who_holds_a_table_is_waited_for_and_then_named(site: Site, new: Side) -> None:
     holder = threading.Thread(
         target=new.sql, args=("BEGIN; LOCK TABLE tenants IN ACCESS SHARE MODE; SELECT pg_sleep(14); COMMIT;",)
