@@ -402,11 +402,15 @@ class LoadBalancer:
 
 @dataclass(frozen=True, kw_only=True)
 class EmailArgs:
-    """A sending domain; its SPF, DKIM, DMARC and MX records are made in ``zone``."""
+    """A sending domain; its SPF, DKIM, DMARC and MX records are made in ``zone``.
+
+    ``adopt``: id of one that sends already: its records stand, and are left as they are.
+    """
 
     scope: Scope
     domain: str
     zone: str
+    adopt: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ import httpx
 import yaml
 
 from config import stackfile
-from config.loader import Sealed, caller_address, parse
+from config.loader import caller_address, missing_secrets, parse
 from config.model import Stack
 from config.report import ConfigError, Problem
 from preflight import local, scaleway
@@ -29,7 +29,6 @@ from systems import REGISTRY
 ROOT = Path(__file__).resolve().parent.parent
 CLOUDS: Mapping[str, Cloud] = {"scaleway": scaleway.checks}
 AT_ONCE = 8  # checks; each asks one thing after the other
-SECRETS = "berth:secrets"
 
 
 def main(arguments: Sequence[str] | None = None, transport: httpx.BaseTransport | None = None) -> int:
@@ -42,10 +41,15 @@ def main(arguments: Sequence[str] | None = None, transport: httpx.BaseTransport 
         epilog="exit code: 0 nothing is missing; 1 something is; 2 not everything could be read",
     )
     parser.add_argument("--stack", required=True, help="the stack (Pulumi.<stack>.yaml)")
+    parser.add_argument(
+        "--config-file",
+        type=Path,
+        help="read this file instead of Pulumi.<stack>.yaml, as pulumi's own option",
+    )
     parser.add_argument("--json", action="store_true", help="for programs: one JSON document")
     parser.add_argument("--timeout", type=float, default=15.0, help="seconds to wait for one answer")
     options = parser.parse_args(arguments)
-    file = ROOT / f"Pulumi.{options.stack}.yaml"
+    file = options.config_file or ROOT / f"Pulumi.{options.stack}.yaml"
     try:
         stack, absent = read(file)
     except ConfigError as error:
@@ -71,21 +75,14 @@ def main(arguments: Sequence[str] | None = None, transport: httpx.BaseTransport 
 
 
 def read(file: Path) -> tuple[Stack, list[Problem]]:
-    """The stack, and the secrets it lacks or has wrong: those are reported beside everything else.
+    """The stack, and the secrets it lacks: those are reported beside everything else.
 
     Raises ConfigError for anything else that is wrong with the file, OSError.
     """
     raw = stackfile.read(file.read_text(encoding="utf-8"), file.name)
     caller = caller_address(os.environ, raw)
-    try:
-        return parse(raw, file=file.name, registry=REGISTRY, caller=caller), []
-    except ConfigError as error:
-        problems = list(error.problems)
-        if any(not problem.path.startswith(SECRETS) for problem in problems):
-            raise
-    systems = {name: model.SECRETS for name, model in REGISTRY.systems.items() if name in raw["systems"]}
-    sealed = {name: dict.fromkeys(secrets, Sealed()) for name, secrets in systems.items()}
-    return parse({**raw, "secrets": sealed}, file=file.name, registry=REGISTRY, caller=caller), problems
+    stack = parse(raw, file=file.name, registry=REGISTRY, caller=caller, secrets=False)
+    return stack, list(missing_secrets(raw, stack, file.name))
 
 
 def provider_settings(file: Path, cloud: str) -> dict[str, Any]:

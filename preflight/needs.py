@@ -18,6 +18,7 @@ class Database:
     version: str
     size: str
     volume_gb: int
+    high_availability: bool = False
     adopt: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
 
@@ -49,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """One system's. ``names`` get an A record in ``dns_zone``; those of ``certified`` a certificate."""
+    """One system's. ``names`` get an A record in ``dns_zone``."""
 
     system: str
     cloud: str
@@ -66,6 +67,7 @@ class Needs:
     cache: Cache | None = None
     files: Files | None = None
     mail: str | None = None
+    mail_adopt: str | None = None
     sources: tuple[Source, ...] = ()
     directory: str | None = None
 
@@ -90,7 +92,8 @@ def _needs(name: str, system: System) -> Needs:
     # By the words all systems share: `config/` checked the values, and a noun a system lacks is None.
     get = _Words(system)
     pages = [get("site", "name"), *(get("site", "aliases") or ()), *(get("dns", "names") or ())]
-    names = tuple(dict.fromkeys(each for each in (*pages, get("backend", "name")) if each))
+    pointed = (*pages, get("backend", "name")) if get("dns", "point") is not False else ()
+    names = tuple(dict.fromkeys(each for each in pointed if each))
     return Needs(
         system=name,
         cloud=str(get("cloud")),
@@ -107,6 +110,7 @@ def _needs(name: str, system: System) -> Needs:
             version=str(get("postgres", "version")),
             size=get("postgres", "size"),
             volume_gb=get("postgres", "volume_gb") or 0,
+            high_availability=bool(get("postgres", "high_availability")),
             adopt=get("postgres", "adopt"),
             settings=get("postgres", "settings") or {},
         )
@@ -121,6 +125,7 @@ def _needs(name: str, system: System) -> Needs:
         if get("bucket")
         else None,
         mail=get("mail", "domain"),
+        mail_adopt=get("mail", "adopt"),
         sources=tuple(
             Source(repository=get(part, "repository"), release=get(part, "release"))
             for part in ("frontend", "backend")

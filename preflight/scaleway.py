@@ -611,6 +611,10 @@ def _database(account: Account, need: Needs, database: Database) -> Iterator[Row
     node = _named(nodes, database.size)
     what = f"{need.system}: {database.size} in {need.region}"
     yield _node(what, node, [str(n.get("name")).upper() for n in nodes])
+    if node is not None and node.get("is_ha_required") and not database.high_availability:
+        yield missing(
+            f"{what}, nodes", "sold in pairs only", "write `high_availability: true`, or another `size:`"
+        )
     volume = next(
         (v for v in (node or {}).get("available_volume_types") or () if v.get("type") == "sbs_5k"), None
     )
@@ -747,7 +751,8 @@ def _records(account: Account, need: Needs) -> Iterator[Row]:
             yield ok(f"{need.system}: name {name}", "points at this account" if there else "free")
 
 
-MAIL_REMEDY = f"look at the domain: {CONSOLE}/transactional-email/domains"
+MAIL_DOMAINS = f"{CONSOLE}/transactional-email/domains"
+MAIL_REMEDY = f"look at the domain: {MAIL_DOMAINS}"
 
 
 def _mail(account: Account, need: Needs) -> Iterator[Row]:
@@ -756,7 +761,9 @@ def _mail(account: Account, need: Needs) -> Iterator[Row]:
         f"/transactional-email/v1alpha1/regions/{MAIL_REGION}/domains", "domains", name=str(need.mail)
     )
     live = [d for d in domains if d.get("status") != "revoked"]
-    if not live:
+    if need.mail_adopt and need.mail_adopt.rpartition("/")[2] not in [d.get("id") for d in live]:
+        yield missing(what, "`mail.adopt` names a domain that is not there", f"correct it: {MAIL_DOMAINS}")
+    elif not live:
         yield ok(what, "not there yet: this stack makes it")
     else:
         domain = live[0]

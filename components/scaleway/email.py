@@ -7,7 +7,7 @@ from pulumi import Input, ResourceOptions
 from pulumiverse_scaleway import domain, tem
 
 from components import cloud
-from components.scaleway.base import ScalewayComponent
+from components.scaleway.base import ScalewayComponent, localized
 from components.scaleway.dns import relative
 from components.scaleway.key import limited_key
 
@@ -35,8 +35,27 @@ class Email(ScalewayComponent[cloud.EmailArgs, cloud.Email]):
             accept_tos=True,
             region=REGION,
             project_id=scope.project_id,
-            opts=self.child(data=True),
+            opts=self.child(
+                # How one made by hand writes its records, and who accepted the terms, stays as it is.
+                ResourceOptions(ignore_changes=["accept_tos", "autoconfig"]) if args.adopt else None,
+                data=True,
+                adopt=localized(args.adopt, REGION),
+            ),
         )
+        if args.adopt is None:
+            self._checked(args, sender)
+        _, key = limited_key(
+            self, f"Sends mail as {args.domain}", sender.project_id, ["TransactionalEmailEmailSmtpCreate"]
+        )
+        return cloud.Email(
+            host=sender.smtp_host,
+            port=sender.smtp_port,
+            user=sender.smtps_auth_user,
+            password=key.secret_key,
+        )
+
+    def _checked(self, args: cloud.EmailArgs, sender: tem.Domain) -> None:
+        """Its records, and Scaleway's look at them."""
         apex = relative(args.domain, args.zone)
         records = [
             self._record(args, "spf", "TXT", apex, sender.spf_value),
@@ -51,15 +70,6 @@ class Email(ScalewayComponent[cloud.EmailArgs, cloud.Email]):
             opts=self.child(ResourceOptions(depends_on=records)),
         )
         validation.validated.apply(lambda checked: _warn(args.domain) if checked is False else None)
-        _, key = limited_key(
-            self, f"Sends mail as {args.domain}", sender.project_id, ["TransactionalEmailEmailSmtpCreate"]
-        )
-        return cloud.Email(
-            host=sender.smtp_host,
-            port=sender.smtp_port,
-            user=sender.smtps_auth_user,
-            password=key.secret_key,
-        )
 
     @staticmethod
     def _inside(args: cloud.EmailArgs, name: pulumi.Output[str]) -> pulumi.Output[str]:

@@ -128,6 +128,7 @@ def build(stack: Stack, config: ScellConfig, cloud: Cloud, memory_gb: float) -> 
         ),
     )
     api = (config.backend.name,) if config.backend is not None else ()
+    pointed = (*config.site.names, *api, *config.dns.names) if config.dns.point else ()
     names = cloud.dns(
         NAME,
         DnsArgs(
@@ -135,17 +136,18 @@ def build(stack: Stack, config: ScellConfig, cloud: Cloud, memory_gb: float) -> 
             zone=config.dns.zone,
             records=[
                 DnsRecord(name=_within(name, config.dns.zone), type="A", value=address.address)
-                for name in (*config.site.names, *api, *config.dns.names)
+                for name in pointed
             ],
             manage=config.dns.manage,
             adopt=config.dns.adopt,
         ),
     )
-    cloud.reverse_dns(
-        NAME,
-        ReverseDnsArgs(scope=scope, ip=address, hostname=config.site.name),
-        ResourceOptions(depends_on=[names.resource]),
-    )
+    if config.dns.point:  # refused while the name leads elsewhere
+        cloud.reverse_dns(
+            NAME,
+            ReverseDnsArgs(scope=scope, ip=address, hostname=config.site.name),
+            ResourceOptions(depends_on=[names.resource]),
+        )
     data = _data(config, cloud, scope, network, names)
     host = Host(scope=scope, instance=instance, memory_gb=memory_gb, keys=keys)
     exports = _host(stack, config, host, data)
@@ -255,7 +257,7 @@ def _email(config: ScellConfig, cloud: Cloud, scope: Scope, names: Dns) -> Email
         return None
     return cloud.email(
         f"{NAME}-mail",
-        EmailArgs(scope=scope, domain=wanted.domain, zone=config.dns.zone),
+        EmailArgs(scope=scope, domain=wanted.domain, zone=config.dns.zone, adopt=wanted.adopt),
         # Its records need the zone, where this stack makes it.
         ResourceOptions(depends_on=[names.resource]),
     )

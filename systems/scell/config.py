@@ -76,6 +76,11 @@ class DnsConfig(Section):
         description="Id of the existing zone to take over; only with `manage: true`.",
         examples=["scell.io"],
     )
+    point: bool = Field(
+        True,
+        description="Whether the names point at the host. false while they are live elsewhere: neither A "
+        "records nor the reverse name are made. docs/cutover.md.",
+    )
     names: Items[Fqdn] = Field(
         (),
         description="Further names that point at the host, with nothing served at them yet.",
@@ -272,6 +277,11 @@ class MailConfig(Section):
     domain: Fqdn = Field(description="The domain mail comes from, in the zone.", examples=["scell.io"])
     from_: EmailAddress = Field(
         alias="from", description="Address of the sender, in that domain.", examples=["noreply@scell.io"]
+    )
+    adopt: AdoptId | None = Field(
+        None,
+        description="Id of the existing domain to take over; its records in the zone stay as they are.",
+        examples=["fr-par/11111111-2222-4333-8444-555555555555"],
     )
 
 

@@ -20,6 +20,7 @@ from sandbox.hosts import net
 from sandbox.internet.layout import STRANGER
 from tests.e2e.checkout import PYTHON, Checkout, until
 from tests.e2e.conftest import Site
+from tests.e2e.cutover import rehearse
 
 # Every port of the system range, and where servers that nobody should see usually listen.
 PORTS = (
@@ -240,7 +241,9 @@ def secrets_of(clone: Checkout) -> list[str]:
 
 def test_preflight_reads_the_account_and_misses_nothing(clone: Checkout) -> None:
     """As on a real account: names, API and certificates are the sandbox's, and the key is a fictional one."""
-    command = ("exec", "--", "python", "-m", "preflight", "--stack", "sandbox", "--json")
+    # Secrets are in the file the engine reads: the committed one has none.
+    derived = ("--config-file", ".sandbox/stacks/Pulumi.sandbox.yaml")
+    command = ("exec", "--", "python", "-m", "preflight", "--stack", "sandbox", *derived, "--json")
     done = clone.sandbox(*command)
     report = json.loads(done.out)
     rows = {row["what"]: row for row in report["checks"]}
@@ -421,6 +424,10 @@ def test_another_stack_stands_beside_it_as_its_file_is_and_shares_the_zone(clone
     clone.sandbox("destroy", "--stack", "staging").good()
     assert answers(clone)
     assert not answers(clone, "staging.scell.io")
+
+
+def test_a_live_application_moves_here_as_the_page_says(site: Site, tmp_path: Path) -> None:
+    rehearse(site.checkout, site.figures, tmp_path)
 
 
 def test_a_forced_renewal_is_served_without_a_restart(clone: Checkout) -> None:

@@ -388,6 +388,21 @@ def test_tags_are_those_the_program_gives() -> None:
     assert tags["berth-system"] == "scell"
 
 
+def test_a_node_sold_in_pairs_needs_high_availability(account: Account) -> None:
+    patch(NODES, is_ha_required=True)(account)
+    (row,) = [row for row in rows(account) if "sold in pairs" in row.found]
+    assert row.status == "missing"
+    pair = Database(version="17", size="DB-DEV-S", volume_gb=10, high_availability=True)
+    assert exit_code(rows(account, Needs(**{**vars(NEED), "database": pair}))) == 0
+
+
+def test_a_mail_domain_is_taken_over_by_its_id(account: Account) -> None:
+    need = Needs(**{**vars(NEED), "mail_adopt": f"fr-par/{POLICY}"})
+    assert of(rows(account, need), "scell: mail from scell.io").status == "missing"
+    account.answers[DOMAINS] = {"domains": [{"id": POLICY, "status": "checked", "project_id": PROJECT}]}
+    assert of(rows(account, need), "scell: mail from scell.io").status == "ok"
+
+
 def test_a_bucket_of_ours_is_fine(account: Account) -> None:
     account.answers["/"] = BUCKETS.replace("other", "scell-storage")
     assert of(rows(account), "scell: bucket scell-storage").status == "ok"
@@ -710,6 +725,26 @@ def test_needs_come_from_the_stack_file(stack: Path) -> None:
     assert {"scell.io", "www.scell.io", "api.scell.io"} <= set(need.names)
     assert need.sources[0].repository == "https://github.com/scell-io/frontend.git"
     assert need.directory == "https://acme-v02.api.letsencrypt.org/directory"
+
+
+def test_names_that_are_not_pointed_may_lead_elsewhere(stack: Path) -> None:
+    text = stack.read_text()
+    assert "manage: false" in text
+    stack.write_text(text.replace("manage: false", "manage: false, point: false"))
+    (need,) = needs(command.read(stack)[0])
+    assert need.names == ()
+
+
+def test_another_file_may_be_read(
+    stack: Path, account: Account, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "elsewhere" / "Pulumi.prod.yaml"
+    other.parent.mkdir()
+    other.write_text(stack.read_text())
+    stack.unlink()
+    assert command.main(["--stack", "prod", "--json"], account.transport) == 2
+    assert command.main(["--stack", "prod", "--config-file", str(other)], account.transport) in (0, 1)
+    assert "credentials" in capsys.readouterr().out
 
 
 def test_provider_settings_leave_out_what_is_encrypted(stack: Path) -> None:

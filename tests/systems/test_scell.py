@@ -109,6 +109,14 @@ def test_names_point_at_the_reserved_address(tmp_path: Path) -> None:
     assert recorded.one("Record", "scell-apex-a").urn in reverse.dependencies
 
 
+def test_names_that_are_live_elsewhere_are_not_pointed(tmp_path: Path) -> None:
+    recorded = run(tmp_path, ("zone: scell.io, manage: true", "zone: scell.io, manage: true, point: false"))
+    assert [r.name for r in recorded.of("Record") if r.inputs["type"] == "A"] == []
+    assert recorded.of("IpReverseDns") == []
+    assert recorded.of("scaleway:domain/zone:Zone")
+    assert recorded.of("Record"), "those of the mail domain stay"
+
+
 def test_a_zone_is_looked_up_unless_managed(tmp_path: Path) -> None:
     recorded = run(tmp_path, ("manage: true", "manage: false"))
     assert recorded.of("Zone") == []
@@ -439,6 +447,7 @@ def test_existing_things_are_taken_over(tmp_path: Path) -> None:
         ("size: RED1-MICRO}", f"size: RED1-MICRO, adopt: {uuid}}}"),
         ("        name: scell-storage", "        name: scell-storage\n        adopt: scell-storage"),
         ("zone: scell.io, manage: true", "zone: scell.io, manage: true, adopt: scell.io"),
+        ("mail: {domain: scell.io,", f"mail: {{adopt: {uuid}, domain: scell.io,"),
     )
     assert {r.name: r.import_id for r in recorded.resources if r.import_id} == {
         "scell-instance": f"fr-par/{uuid}",
@@ -448,6 +457,7 @@ def test_existing_things_are_taken_over(tmp_path: Path) -> None:
         "scell-user-scell_sandbox": f"fr-par/{uuid}/scell_sandbox",
         "scell-cluster": f"fr-par-1/{uuid}",
         "scell-bucket": "fr-par/scell-storage",
+        "scell-mail-domain": f"fr-par/{uuid}",
         "scell-zone": "scell.io",
     }
     assert {r.name for r in recorded.resources if r.import_id and not r.protect} == set()  # data: delete

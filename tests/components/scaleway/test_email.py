@@ -39,6 +39,17 @@ def test_spf_dkim_dmarc_and_mx_of_the_zones_own_name() -> None:
     }
 
 
+def test_one_that_sends_already_is_taken_over_with_its_records_as_they_are() -> None:
+    where = scope("scaleway", keep_data=False)
+    args = EmailArgs(scope=where, domain="scell.io", zone="scell.io", adopt="some-id")
+    recorded = mocks.run(lambda: Email("mail", args).outputs)
+    domain = recorded.one("scaleway:tem/domain:Domain")
+    assert domain.import_id == "fr-par/some-id"
+    assert domain.protect is True
+    assert recorded.of(RECORD) == []
+    assert recorded.of("scaleway:tem/domainValidation:DomainValidation") == []
+
+
 def test_records_of_a_name_below_the_zone() -> None:
     names = {r.name: r.inputs["name"] for r in run("news.scell.io").of(RECORD)}
     assert names == {
