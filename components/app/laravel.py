@@ -86,6 +86,9 @@ KEEP = 5
 LEAST_FREE_MB = 500
 """Of disk; with less a release is not begun."""
 
+START_SECONDS = 60
+"""How long Horizon, and the health behind nginx, get to be well after the switch."""
+
 API_PROCESSES_PER_GB = 4
 STREAM_PROCESSES_PER_GB = 6
 """Of the host's memory. A Laravel request takes 30–60 MB, a stream that waits about 25 MB of its own."""
@@ -254,6 +257,7 @@ def laravel_release(name: str, args: LaravelArgs, opts: ResourceOptions | None =
                 "HEALTH": args.health,
                 "MAINTENANCE": "yes" if args.maintenance else "",
                 "DRAIN_SECONDS": str(args.drain_seconds),
+                "START_SECONDS": str(START_SECONDS),
                 "LEAST_FREE_MB": str(LEAST_FREE_MB),
                 "KEEP": str(KEEP),
                 "UNIT": f"berth-{step}.service",

@@ -5,7 +5,7 @@
 # release is touched; if a check fails after it, the rename is undone. What the live one has begun, requests, streams
 # and jobs, ends in its own time on its own code.
 # Environment: APP (and user), PHP, REPOSITORY, RELEASE (tag or full commit), CODE (id of the built code), HEALTH (URL),
-# MAINTENANCE (yes or nothing), DRAIN_SECONDS, LEAST_FREE_MB, KEEP (releases to keep), UNIT (of this step).
+# MAINTENANCE (yes or nothing), DRAIN_SECONDS, START_SECONDS, LEAST_FREE_MB, KEEP (releases to keep), UNIT (of this step).
 # shellcheck source=components/remote/lib.sh disable=SC2153
 . ./lib.sh
 # shellcheck source=components/app/release.sh disable=SC2154
@@ -28,14 +28,14 @@ release=$base/releases/$id
 # as_app COMMAND ...: as the application's user, with nothing of our environment.
 as_app() {
   setpriv --reuid="$APP" --regid="$APP" --init-groups --no-new-privs env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$home" \
-    LANG=C.UTF-8 "$@" </dev/null
+    LANG=C.UTF-8 "$@"
 }
 
 # artisan ID SECONDS ARGUMENT ...: of the release ID, at most that long.
 artisan() {
   local where=$base/releases/$1 seconds=$2
   shift 2
-  (cd "$where" && as_app timeout --kill-after=10 "$seconds" "php$PHP" artisan "$@" --no-interaction --no-ansi)
+  (cd "$where" && as_app timeout --kill-after=10 "$seconds" "php$PHP" artisan "$@" --no-interaction --no-ansi </dev/null)
 }
 
 # ---------------------------------------------------------------- asked before anything changes
@@ -60,8 +60,7 @@ services() {
   say "asking database, cache, bucket and mail relay"
   keep check_backend.php /usr/local/lib/berth/check_backend.php
   # The `.env` over standard input: it is nowhere on the disk yet.
-  setpriv --reuid="$APP" --regid="$APP" --init-groups --no-new-privs env -i PATH=/usr/bin:/bin LANG=C.UTF-8 \
-    "php$PHP" /usr/local/lib/berth/check_backend.php <dotenv \
+  as_app "php$PHP" /usr/local/lib/berth/check_backend.php <dotenv \
     || die "$RELEASE was not begun$stays"
 }
 
@@ -175,7 +174,7 @@ well_before() {
 
 # As a visitor gets it; the certificate may still be the self-signed one, the connection never leaves this host.
 well_behind_nginx() {
-  local answer="" until=$((SECONDS + 20))
+  local answer="" until=$((SECONDS + START_SECONDS))
   while [[ $SECONDS -lt $until ]]; do
     answer=$(curl --silent --show-error --insecure --max-time 15 --resolve "$site:443:127.0.0.1" "https://$site$path" 2>&1) \
       && healthy "$answer" && return 0
@@ -229,7 +228,7 @@ workers() {
 
 # working ID: waits until Horizon says it is running.
 working() {
-  local shown="" until=$((SECONDS + 60))
+  local shown="" until=$((SECONDS + START_SECONDS))
   while [[ $SECONDS -lt $until ]]; do
     shown=$(artisan "$1" 20 horizon:status 2>&1) && [[ $shown == *running* ]] && return 0
     sleep 1
