@@ -151,15 +151,18 @@ END
             ok=ok,
         )
 
-    def bucket(self, path: str, *options: str, body: str = "", ok: bool = True) -> str:
-        """What S3 answers at ``path`` to a request signed with the application's key; see curl's options."""
-        digest = hashlib.sha256(body.encode()).hexdigest()
-        words = [*options, *(["--data-binary", f"'{body}'"] if body else [])]
-        return self.shell(
+    def bucket(self, path: str, *options: str) -> str:
+        """What S3 answers at ``path`` to a request signed with the application's key."""
+        return self.shell(self.signed(path, *options))
+
+    @staticmethod
+    def signed(path: str, *options: str) -> str:
+        """The line for that; ``options`` are curl's, for a request without a body."""
+        digest = hashlib.sha256(b"").hexdigest()
+        return (
             'curl --silent --show-error --aws-sigv4 "aws:amz:$AWS_DEFAULT_REGION:s3" --config - '
-            f'--header "x-amz-content-sha256: {digest}" {" ".join(words)} "$AWS_ENDPOINT{path}" '
-            '<<<"user = $AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY"\n',
-            ok=ok,
+            f'--header "x-amz-content-sha256: {digest}" {" ".join(options)} "$AWS_ENDPOINT{path}" '
+            '<<<"user = $AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY"\n'
         )
 
     # ------------------------------------------------------------ over a while
