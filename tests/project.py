@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from sandbox import engine
+from config import schema as stack_schema
+from sandbox import engine, stacks
 from sandbox.errors import SandboxError
 from sandbox.inventory import open_store
 from sandbox.twins.cloud import Cloud
@@ -23,6 +24,21 @@ ROOT = Path(__file__).resolve().parent.parent
 PASSPHRASE = "test"
 """Of states that hold nothing worth hiding, the committed ones included."""
 SCALEWAY = "config:\n  scaleway:region: fr-par\n  scaleway:zone: fr-par-1\n"
+
+
+def with_secrets(home: Path, text: str, stack: str) -> str:
+    """A committed stack file with stand-ins for its outside secrets, encrypted for :class:`Project`.
+
+    The same secret has the same stand-in whenever ``home`` is the same.
+    """
+    committed, state = home / "committed", home / "derived"
+    if not state.exists():
+        (committed / "config").mkdir(parents=True)
+        (committed / stack_schema.FILE).write_text((ROOT / stack_schema.FILE).read_text(encoding="utf-8"))
+        state.mkdir()
+        (state / "passphrase").write_text(PASSPHRASE)
+    (committed / f"Pulumi.{stack}.yaml").write_text(text, encoding="utf-8")
+    return stacks.derive(committed, state, stack).read_text(encoding="utf-8")
 
 
 class Project:
@@ -79,9 +95,9 @@ class Project:
         (self.home / "__main__.py").write_text(program)
         return self.pulumi("up", "--yes", "--skip-preview", *arguments, fails=fails)
 
-    def resources(self) -> dict[str, dict[str, Any]]:
-        """The state's resources of a cloud, by URN."""
-        exported = json.loads(self.pulumi("stack", "export"))
+    def resources(self, *options: str) -> dict[str, dict[str, Any]]:
+        """The state's resources of a cloud, by URN. ``--show-secrets`` among ``options``: as it says."""
+        exported = json.loads(self.pulumi("stack", "export", *options))
         found = exported["deployment"].get("resources", [])
         return {r["urn"]: r for r in found if r.get("custom") and "pulumi:providers" not in r["type"]}
 

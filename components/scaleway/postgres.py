@@ -81,7 +81,8 @@ class Postgres(ScalewayComponent[cloud.PostgresArgs, cloud.Postgres]):
                 password=secret,
                 is_admin=False,
                 region=scope.region,
-                opts=self.child(adopt=self._inside(args, owner, args.existing_users)),
+                # What it has made belongs to it: without its owner a database is of no use to anybody.
+                opts=self.child(data=True, adopt=self._inside(args, owner, args.existing_users)),
             )
             users[owner] = user, cloud.DatabaseLogin(user=owner, password=secret)
         logins: dict[str, cloud.DatabaseLogin] = {}

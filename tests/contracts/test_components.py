@@ -25,6 +25,7 @@ DATA = {
     "scaleway:block/volume:Volume",
     "scaleway:databases/database:Database",
     "scaleway:databases/instance:Instance",
+    "scaleway:databases/user:User",
     "scaleway:domain/zone:Zone",
     "scaleway:instance/ip:Ip",
     "scaleway:instance/server:Server",  # in the sample a stateful one
@@ -147,7 +148,10 @@ def test_data_is_protected_if_it_is_to_be_kept_and_only_then(of: str, noun: str)
     kept, loose = run(of, noun, keep_data=True), run(of, noun, keep_data=False)
     assert {r.urn for r in custom(kept) if r.protect} == {r.urn for r in custom(kept) if r.type in DATA}
     assert not [r.urn for r in loose.resources if r.protect]
-    assert not [r.urn for r in kept.resources if r.retain_on_delete]
+    for found in (kept, loose):
+        assert {r.urn for r in found.resources if r.retain_on_delete} == {
+            r.urn for r in found.resources if r.protect
+        }
 
 
 ADOPTING = [

@@ -202,6 +202,8 @@ def test_kept_data_is_protected_and_sealed(tmp_path: Path) -> None:
         "scell-password-scell",
         "scell-password-scell_sandbox",
         "scell-postgres-version",
+        "scell-user-scell",
+        "scell-user-scell_sandbox",
         "scell-seal",
         "scell-zone",
     }
