@@ -49,7 +49,7 @@ def main() -> None:
             twin.cloud.remove(row)
         return
     project = SETTINGS["projectId"]
-    network = store.all(NETWORK)[0]
+    network = next(row for row in store.all(NETWORK) if row.stack == "sandbox")
     instance = create(
         INSTANCE, engine="PostgreSQL-17", nodeType="DB-DEV-S", userName="ploi", password=PASSWORD,
         volumeType="sbs_5k", volumeSizeInGb=10, privateNetwork={"pnId": network.id, "enableIpam": True},
