@@ -57,7 +57,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         started = checkout.start(*checkout.make("up"))
         watch = Watch(started.process.pid)
         try:
-            done = started.end(300)
+            done = started.end(600)
         finally:
             watch.stop()
         FIGURES["make up, caches warm"] = f"{done.seconds:.0f} s"
