@@ -88,6 +88,8 @@ code() {
   say "installing its packages"
   build "$work" composer.sh --setenv=PATH=/usr/local/bin:/usr/bin:/bin --setenv=COMPOSER_HOME="$build_home/composer" \
     || die "composer could not install the packages of $RELEASE$stays"
+  # What is changed below is changed by root: not through a link that the build has left.
+  [[ ! -L $work/bootstrap && ! -L $work/bootstrap/cache ]] || die "bootstrap/cache of $RELEASE is a link; nothing changed"
   rm -rf "$work"/{.git,.env,.berth,storage} "$work"/bootstrap/cache/*.php
   chown -R root:root "$work"
   chmod -R u=rwX,go=rX "$work"
@@ -105,12 +107,12 @@ make_release() {
   ln -s "/run/php/$APP/$id" "$release/.berth/run"
   install -m 600 -o "$APP" -g "$APP" dotenv "$release/.env"
   # Shared, so that it outlives the release: files, logs, file sessions. The release's own: what it compiles.
-  install -d -m 750 -o "$APP" -g "$APP" "$release/bootstrap/cache" "$release/storage/framework" \
-    "$release/storage/framework/views" "$release/storage/framework/testing"
+  install -d -m 750 -o "$APP" -g "$APP" "$release/bootstrap/cache" "$release/storage/framework"
   ln -s "$shared/app" "$release/storage/app"
   ln -s "$shared/logs" "$release/storage/logs"
-  ln -s "$shared/framework/cache" "$release/storage/framework/cache"
-  ln -s "$shared/framework/sessions" "$release/storage/framework/sessions"
+  # Within what is the application's, root makes nothing: a link there could lead it anywhere.
+  as_app mkdir -m 750 "$release/storage/framework/views" "$release/storage/framework/testing"
+  as_app ln -s "$shared/framework/cache" "$shared/framework/sessions" "$release/storage/framework/"
   if [[ -d storage ]]; then secret_files; fi
   say "caching its configuration"
   for command in config:cache route:cache view:cache event:cache; do
@@ -121,11 +123,12 @@ make_release() {
   trap - EXIT
 }
 
-# Client certificates and the like, from the step's storage/ into the release's.
+# Client certificates and the like, from the step's storage/ into the release's; its directories are root's, so that
+# no link of the application is in the way.
 secret_files() {
   local path
   while read -r path; do
-    install -d -m 700 -o "$APP" -g "$APP" "$release/storage/$(dirname "$path")"
+    install -d -m 750 -o root -g "$APP" "$release/storage/$(dirname "$path")"
     install -m 600 -o "$APP" -g "$APP" "storage/$path" "$release/storage/$path"
   done < <(cd storage && find . -type f -printf '%P\n')
 }

@@ -39,12 +39,12 @@ places() {
   install -d -m 700 -o "$APP" -g "$APP" "$home"
   install -d -m 755 "$base" "$base/releases" "$base/shared" "$base/shared/storage" /var/log/php /etc/berth/ca
   install -d -m 711 /etc/berth/php "/etc/berth/php/$APP"
-  local directory
-  for directory in app framework framework/cache framework/cache/data framework/sessions; do
-    install -d -m 750 -o "$APP" -g "$APP" "$base/shared/storage/$directory"
-  done
+  install -d -m 750 -o "$APP" -g "$APP" "$base/shared/storage/app" "$base/shared/storage/framework"
+  # Made by the application: in its own directory it could leave a link, and root would give it what is behind.
+  setpriv --reuid="$APP" --regid="$APP" --init-groups --no-new-privs \
+    mkdir -p -m 750 "$base/shared/storage/framework/"{cache,cache/data,sessions}
   # Root writes here too (supervisor, systemd): sticky, or the application could put a link in a log's place.
-  install -d -m 1775 -o root -g "$APP" "$logs"
+  install -d -m 1770 -o root -g "$APP" "$logs"
   local log
   for log in horizon scheduler; do
     [[ -e $logs/$log.log ]] || install -m 644 /dev/null "$logs/$log.log"
