@@ -243,15 +243,17 @@ def _selected() -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Every task, with its options."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--stack", "-s", help="the stack; the selected one without it")
-    common.add_argument("--system", help="the system, where a stack has several")
-    common.add_argument("--json", action="store_true", help="answer as JSON")
     top = argparse.ArgumentParser(
         prog="python -m tasks",
         description="Tasks for the operators of a stack.",
         epilog=(__doc__ or "").split("\n\n")[-1],
     )
+    # Before the task's name or behind it: where it is not given, it takes nothing from the other place.
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    for one in (top, common):
+        one.add_argument("--stack", "-s", help="the stack; the selected one without it")
+        one.add_argument("--system", help="the system, where a stack has several")
+        one.add_argument("--json", action="store_true", help="answer as JSON")
     tasks = top.add_subparsers(dest="task", required=True, metavar="TASK")
 
     def task(
@@ -329,10 +331,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -392,6 +392,21 @@ def test_jobs_are_tried_again(world: World, run: Run) -> None:
         command.main(["jobs", "retry"])
 
 
+def test_the_stack_is_named_before_the_task_or_behind_it(world: World, run: Run) -> None:
+    for words in (("--stack", "gone", "jobs", "failed"), ("jobs", "failed", "--stack", "gone")):
+        code, _, err = run(*words)
+        assert (code, "no stack named 'gone'" in err) == (Exit.NO_STACK, True)
+    world.answers([])
+    assert json.loads(run("--json", "jobs", "failed")[1]) == []
+
+
+def test_how_many_is_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("0", "-1", "x"):
+        with pytest.raises(SystemExit, match="2"):
+            command.main(["logs", f"--lines={wrong}"])
+        assert f"{wrong!r} is not a number from 1 on" in capsys.readouterr().err
+
+
 def test_workers_that_are_not_back_need_care(world: World, run: Run) -> None:
     before, after = (
         {"state": "RUNNING", "pid": 7, "uptime": "1"},
