@@ -101,6 +101,14 @@ class Project:
         found = exported["deployment"].get("resources", [])
         return {r["urn"]: r for r in found if r.get("custom") and "pulumi:providers" not in r["type"]}
 
+    def cloud(self, id: str) -> bool:
+        """Whether the recorded cloud holds something of that id, known to the state or not."""
+        store = open_store(self.home)
+        try:
+            return any(row.id == id for row in store.every())
+        finally:
+            store.close()
+
     def ids(self) -> dict[str, str]:
         """Ids by the last part of the URN, types kept apart."""
         return {f"{r['type']} {urn.rsplit('::', 1)[1]}": r["id"] for urn, r in self.resources().items()}

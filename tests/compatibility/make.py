@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.project import ROOT, begun
+from tests.project import ROOT, begun, with_secrets
 
 HERE = Path(__file__).parent
 STACK = "prod"
@@ -24,7 +24,7 @@ def main(version: str) -> None:
     stackfile = (ROOT / f"Pulumi.{STACK}.yaml").read_text(encoding="utf-8")
     with (
         tempfile.TemporaryDirectory() as home,
-        begun(Path(home), stackfile, name="berth", stack=STACK) as made,
+        begun(Path(home), with_secrets(Path(home), stackfile, STACK), name="berth", stack=STACK) as made,
     ):
         made.up((ROOT / "__main__.py").read_text(encoding="utf-8"))
         state = json.loads(made.pulumi("stack", "export"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.compatibility.make import HERE, STACK
-from tests.project import ROOT, begun
+from tests.project import ROOT, begun, with_secrets
 
 pytestmark = pytest.mark.sandbox
 
@@ -24,7 +24,7 @@ def harmed(version: str, home: Path, program: str) -> dict[str, str]:
     """What the preview would do to resources of the earlier state beyond an update: operation by name."""
     state = HERE / version / "state.json"
     stackfile = (HERE / version / f"Pulumi.{STACK}.yaml").read_text(encoding="utf-8")
-    with begun(home, stackfile, name="berth", stack=STACK) as project:
+    with begun(home, with_secrets(home, stackfile, STACK), name="berth", stack=STACK) as project:
         project.pulumi("stack", "import", "--file", str(state))
         (home / "__main__.py").write_text(program)
         # The engine refuses to plan the end of what is protected, which would hide what else is wrong.

@@ -242,3 +242,43 @@ def test_another_version_of_postgres_is_refused_before_the_provider_hears_of_it(
     assert project.ids() == before
     (instance,) = (r for r in project.resources().values() if r["type"].endswith(":Instance"))
     assert instance["inputs"]["engine"] == "PostgreSQL-16"
+
+
+MOVED = """
+import pulumi
+from components.cloud import NetworkArgs, PostgresArgs, Scope
+from components.scaleway.network import Network
+from components.scaleway.postgres import Postgres
+from pulumiverse_scaleway import databases
+
+scope = Scope(system="s", environment="production", region="fr-par", zone="fr-par-1")
+network = Network("s", NetworkArgs(scope=scope, cidr="10.20.0.0/24")).outputs
+{elsewhere}
+Postgres("s", PostgresArgs(
+    scope=scope, version={version}, size="DB-DEV-S", network=network, databases={{"one": "one_user"}}, {adopt}
+))
+"""
+ELSEWHERE = """
+stays = pulumi.ResourceOptions(retain_on_delete=True)
+other = databases.Instance(
+    "other", engine="PostgreSQL-17", node_type="DB-DEV-S", user_name="root", password="Old-pass-1",
+    volume_type="sbs_5k", volume_size_in_gb=10, opts=stays,
+)
+databases.Database("other", instance_id=other.id, name="one", opts=stays)
+"""
+
+
+def test_a_major_version_is_a_move_as_operations_says(project: Project) -> None:
+    first = {"version": 16, "adopt": ""}
+    project.up(MOVED.format(elsewhere=ELSEWHERE, **first))  # somebody makes the new instance elsewhere
+    new = next(id for name, id in project.ids().items() if name.endswith("Instance other"))
+    project.up(MOVED.format(elsewhere="", **first))
+    old = project.ids()[INSTANCE]
+    (version,) = (urn for urn in project.resources() if urn.endswith("::s-postgres-version"))
+    project.pulumi("state", "delete", "--force", "--target-dependents", "--yes", version)
+    adopt = f'adopt="{new}", existing_databases=["one"]'
+    project.up(MOVED.format(elsewhere="", version=17, adopt=adopt))
+    ids = project.ids()
+    assert (ids[INSTANCE], ids[f"{DATABASE}-one"]) == (new, f"{new}/one")
+    assert project.cloud(old)
+    assert project.cloud(f"{old}/one")
