@@ -245,9 +245,9 @@ working() {
 # ---------------------------------------------------------------- traffic
 
 maintenance() {
-  say "maintenance: 503 until $RELEASE is checked; running jobs finish, then Horizon rests"
+  say "maintenance: running jobs finish and Horizon rests, then 503 until $RELEASE is checked"
+  supervisorctl stop "$program" 2>&1 || true # may take as long as a job does: nobody gets a 503 for that
   touch "$flag"
-  supervisorctl stop "$program" 2>&1 || true
 }
 
 enable_php() {

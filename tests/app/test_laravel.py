@@ -77,7 +77,7 @@ def test_processes_follow_the_hosts_memory(steps: list[StepArgs]) -> None:
     found = [contents(step) for step in steps]
     children = [re.findall(r"^pm\.max_children = (\d+)$", each["fpm.conf"], re.MULTILINE) for each in found]
     assert children == [["4", "4"], ["16", "24"], ["64", "96"]]
-    assert "request_terminate_timeout = 1800s" in found[0]["fpm.conf"]
+    assert "request_terminate_timeout = 1830s" in found[0]["fpm.conf"]
     assert "upload_max_filesize = 50M" in found[0]["fpm.ini"]
     assert "opcache.validate_timestamps = 0" in found[0]["fpm.ini"]
 

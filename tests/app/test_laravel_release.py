@@ -66,7 +66,9 @@ case $1 in
     live=$(readlink -f /srv/berth-test/current)
     : >"$STATE/horizon"
     [[ -e $live/no-horizon ]] || printf '%s\n%s\n' "$(date +%s%N)" "${live##*/}" >"$STATE/horizon" ;;
-  stop) : >"$STATE/horizon" ;;
+  stop)
+    [[ ! -e /srv/berth-test/shared/maintenance ]] || echo "$2" >>"$STATE/stopped-in-maintenance"
+    : >"$STATE/horizon" ;;
   update)
     if [[ ! -e /etc/supervisor/conf.d/berth-test-horizon.conf ]]; then : >"$STATE/horizon"
     elif [[ ! -s $STATE/horizon ]]; then supervisorctl start x; fi ;;
@@ -123,7 +125,15 @@ class Host:
         for path in (self.repository, self.step, self.state, self.tools):
             path.mkdir()
         self.state.chmod(0o777)
-        for name in ("calls", "units", "migrated", "horizon", "terminated", "migrated-in-maintenance"):
+        for name in (
+            "calls",
+            "units",
+            "migrated",
+            "horizon",
+            "terminated",
+            "migrated-in-maintenance",
+            "stopped-in-maintenance",
+        ):
             (self.state / name).touch()
             (self.state / name).chmod(0o666)
         for name, text in TOOLS.items():
@@ -407,6 +417,7 @@ def test_maintenance_lasts_from_the_migration_to_the_checks(host: Host) -> None:
     host.serves("v1.1.0")
     assert host.read("migrated-in-maintenance") == [host.current.name]
     assert f"supervisorctl stop {APP}-horizon" in host.calls
+    assert not host.read("stopped-in-maintenance")  # a job may take an hour: nobody gets a 503 for that
     host.release("v1.1.0", maintenance="yes")  # nothing to do: nobody gets a 503
     assert f"supervisorctl stop {APP}-horizon" not in host.calls
 

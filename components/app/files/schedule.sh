@@ -14,5 +14,5 @@ fi
 exec systemd-run --quiet --collect --no-block --unit="berth-schedule-$app-run-$(date +%s)" \
   --description="Scheduled tasks of $app" --uid="$app" --gid="$app" --working-directory="/srv/$app/current" \
   --setenv=HOME="/var/lib/berth/$app" --setenv=LANG=C.UTF-8 \
-  --property=StandardOutput="append:$log" --property=StandardError="append:$log" --property=Nice=5 \
+  --property=StandardOutput="append:$log" --property=StandardError="append:$log" --property=Nice=5 --property=NoNewPrivileges=yes \
   "$php" artisan schedule:run --no-interaction --no-ansi
