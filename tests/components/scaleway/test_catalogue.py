@@ -98,3 +98,21 @@ def test_reading_it_loads_no_sdk() -> None:
     code = "import sys, components.scaleway.catalogue as c; c.catalogue(); print('pulumi' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_managed_services_have_their_sizes_where_there_is_a_place() -> None:
+    found = catalogue()
+    small = found.databases("fr-par")["DB-DEV-S"]
+    assert (small.memory_gb, small.volume_min_gb, small.ha_required) == (2, 5, False)
+    assert found.databases("fr-par")["DB-GP-L"].ha_required
+    assert found.caches("fr-par-1")["RED1-MICRO"].memory_gb == 2
+    assert set(found.caches("nl-ams-1")) == set(found.caches("fr-par-1"))  # not read: the same
+    assert found.databases("fr-lyo") == found.caches("fr-lyo-1") == {}
+    # Whatever has a price is known.
+    assert found.names("database", "fr-par") - {"Serverless SQL, vCPU"} <= set(found.databases("fr-par"))
+    assert found.names("cache", "fr-par-1") <= set(found.caches("fr-par-1"))
+
+
+def test_versions_of_engines_in_their_order() -> None:
+    assert list(catalogue().postgres_versions()) == [15, 16, 17]
+    assert list(catalogue().redis_versions()) == ["7.2.11", "8.6.6"]

@@ -61,3 +61,9 @@ def test_outputs() -> None:
 def test_outputs_are_unknown_in_a_preview() -> None:
     made, url = run(preview=True).value
     assert (made.host, made.port, url) == (None, None, None)
+
+
+def test_an_existing_one_is_taken_over() -> None:
+    cluster = run(adopt="some-uuid", keep=False).one(CLUSTER)
+    assert cluster.import_id == "fr-par-1/some-uuid"
+    assert cluster.protect is True
