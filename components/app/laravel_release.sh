@@ -188,9 +188,10 @@ well_behind_nginx() {
   return 1
 }
 
+# Read by the application, whose file it is: were it a link, root would print what is behind it.
 logs() {
   local log=$base/shared/storage/logs/laravel.log
-  [[ ! -s $log ]] || { echo "The end of $log:"; tail -n 12 "$log" | cut -c1-400; }
+  [[ ! -s $log ]] || { echo "The end of $log:"; as_app timeout 5 tail -n 12 "$log" 2>&1 | cut -c1-400; }
 }
 
 nothing_pending() {

@@ -409,6 +409,23 @@ def test_after_a_kill_between_switch_and_checks_the_last_checked_one_is_what_cou
 
 
 @can_mount
+def test_a_log_that_leads_elsewhere_shows_nothing_of_roots(host: Host) -> None:
+    """The end of the application's log goes into the message, and so into whatever keeps it."""
+    logs = host.base / "shared/storage/logs"
+    logs.mkdir(parents=True)
+    (host.host / "etc/only-root").write_text("hidden-from-the-application")
+    (host.host / "etc/only-root").chmod(0o600)
+    (logs / "laravel.log").symlink_to("/etc/only-root")
+    host.commit("v1.0.0", health="degraded")
+    output = host.release("v1.0.0", ok=False)
+    assert "The end of /srv/berth-test/shared/storage/logs/laravel.log" in output
+    assert "Permission denied" in output
+    (logs / "laravel.log").unlink()
+    (logs / "laravel.log").write_text("it says why")
+    assert "it says why" in host.release("v1.0.0", ok=False)
+
+
+@can_mount
 def test_maintenance_lasts_from_the_migration_to_the_checks(host: Host) -> None:
     host.commit("v1.0.0")
     host.commit("v1.1.0")
