@@ -93,3 +93,10 @@ def test_without_a_debian_mirror_it_says_so_and_leaves_nothing_half_done() -> No
     )
     assert "names no Debian mirror" in done.stderr
     assert done.stdout.split() == ["/opt/berth/postgresql-17:", "/usr/local/bin:"]
+
+
+def test_a_host_that_has_no_package_lists_yet_is_enough() -> None:
+    """It runs beside the step that fetches them."""
+    done = inside('mount -t tmpfs tmpfs /var/lib/apt/lists\nbash "$PROGRAM"\npsql --version\n')
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"(PostgreSQL) {postgresql_client.VERSION}" in done.stdout
