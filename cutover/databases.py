@@ -73,6 +73,11 @@ FROM {table} t;
 SEQUENCES = """
 SELECT coalesce(json_object_agg(schemaname || '.' || sequencename, last_value), '{}') FROM pg_sequences;
 """
+# Known to everybody who may connect, and never alike: a server has started once, to the microsecond.
+IDENTITY = """
+SELECT json_build_array(pg_postmaster_start_time(), oid)
+FROM pg_database WHERE datname = current_database();
+"""
 
 
 class Failed(Exception):
@@ -188,9 +193,8 @@ def freeze(server: Server, *, on: bool) -> int:
 
 
 def same(old: Server, new: Server) -> bool:
-    """Whether both are one and the same database."""
-    names = ("PGHOST", "PGPORT", "PGDATABASE")
-    return [old.variables.get(name) for name in names] == [new.variables.get(name) for name in names]
+    """Whether both are one and the same database, by whatever name or address each is reached."""
+    return bool(old.ask(IDENTITY) == new.ask(IDENTITY))
 
 
 def differences(old: Server, new: Server) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 import time
 
@@ -107,6 +108,19 @@ def test_rows_are_not_thrown_away_unasked(site: Site, old: Side, new: Side) -> N
     assert "production: public.tenants: 201 rows" in site.cutover("compare").stdout
     assert site.cutover("databases", "--replace").returncode == 0
     assert site.cutover("compare").returncode == 0
+
+
+def test_a_database_is_not_restored_into_itself_by_whatever_name(site: Site, old: Side) -> None:
+    """A server that was taken over has one name in the old `.env` and another in the new."""
+    text = old.env.read_text()
+    other = text.replace("DB_HOST=10.20.0.9\n", "DB_HOST=10.20.9\n")  # the same address, written otherwise
+    assert other != text
+    (site.home / "other.env").write_text(other)
+    words = ("-m", "cutover", "--old", "old.env", "--new", "other.env", "databases", "--replace")
+    done = site.run(sys.executable, *words)
+    assert (done.returncode, "name the same database; nothing was done" in done.stderr) == (1, True), (
+        done.stderr
+    )
 
 
 def test_a_row_that_changes_is_seen(site: Site, new: Side) -> None:
