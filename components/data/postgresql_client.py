@@ -49,7 +49,7 @@ def postgresql_client(name: str, args: PostgresqlClientArgs, opts: ResourceOptio
         StepArgs(
             scope=args.scope,
             instance=args.instance,
-            step="postgresql-client",
+            step="psql",  # its unit runs as berth-<step>.service: not the one that is installed here
             host=args.host,
             script=ROOM / "postgresql_client.sh",
             files=[

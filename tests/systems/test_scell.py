@@ -482,3 +482,11 @@ def test_the_data_may_come_before_the_api(tmp_path: Path) -> None:
     assert len(recorded.of("scaleway:databases/database:Database")) == 2
     assert [c.name for c in recorded.of("Command") if "api" in c.name] == []
     assert command(recorded, "database").name == "scell-database-command"
+
+
+def test_no_step_runs_as_a_unit_that_it_installs(tmp_path: Path) -> None:
+    recorded = run(tmp_path)
+    steps = {f"berth-{document(recorded, step)['step']}.service" for step in STEPS}
+    files = {path for step in STEPS for path in document(recorded, step)["files"]}
+    assert len(steps) == len(STEPS)
+    assert not steps & files
