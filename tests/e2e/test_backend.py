@@ -309,24 +309,28 @@ def test_the_buckets_key_opens_that_bucket_only(api: Api) -> None:
 
 
 def test_database_and_cache_answer_the_application_only(api: Api) -> None:
-    """Neither the internet, nor the operators' address, nor the host's own public side."""
+    """Not the internet, not the operators' address, and on the host itself not who serves the site."""
     found = api.variables("DB_HOST", "DB_PORT", "REDIS_HOST", "REDIS_PORT")
     services = ((found[0], int(found[1])), (found[2], int(found[3])))
     assert services[0] != services[1]
-    # Bound to the public address, where a container or a tunnel would come from, and bound to none.
+    # As the application; as who serves the site; from the public address, where a container would come from.
     script = f"""
-python3 - {" ".join(found)} {api.clone.address} <<'END'
+knock() {{
+  setpriv --reuid="$1" --clear-groups python3 - {" ".join(found)} "$2" <<'END'
 import socket, sys
-for source in ("", sys.argv[5]):
-    for host, port in (sys.argv[1:3], sys.argv[3:5]):
-        try:
-            socket.create_connection((host, int(port)), 3, (source, 0)).close()
-            print("open")
-        except OSError:
-            print("closed")
+for host, port in (sys.argv[1:3], sys.argv[3:5]):
+    try:
+        socket.create_connection((host, int(port)), 3, (sys.argv[5], 0)).close()
+        print("open")
+    except OSError:
+        print("closed")
 END
+}}
+knock {APP} ""
+knock www-data ""
+knock {APP} {api.clone.address}
 """
-    assert api.clone.on_host(script).split() == ["open"] * 2 + ["closed"] * 2
+    assert api.clone.on_host(script).split() == ["open"] * 2 + ["closed"] * 4
     ports = [port for _, port in services]
     for source in (STRANGER, net.ADMIN):
         assert api.clone.open_ports(ports, source) == set()  # the host passes nothing on
@@ -563,7 +567,7 @@ def test_a_revoked_bucket_key_is_named_and_made_anew_after_a_refresh(api: Api) -
     (row,) = (row for row in store.all(API_KEY) if row.outputs.get("accessKey") == access_key)
     store.remove(row.token, row.id, "revoked")
     store.close()
-    with accident(api, 105, "bucket scell-storage", "the key is unknown (revoked?)"):
+    with accident(api, 105, "bucket scell-sandbox-storage", "the key is unknown (revoked?)"):
         assert api.call("PUT", "/api/v1/files/a", b"a").status == 500
         api.clone.pulumi("refresh", "--yes").good()
     assert api.variables("AWS_ACCESS_KEY_ID") != [access_key]
