@@ -16,7 +16,11 @@ fetch() {
   fi
   git -c init.defaultBranch=main init --quiet "$1"
   git -C "$1" fetch --quiet --depth 1 "$REPOSITORY" "$ref" >&2 \
-    || { echo "$RELEASE cannot be fetched from $REPOSITORY"; return 1; } >&2
+    || {
+      echo "$RELEASE cannot be fetched from $REPOSITORY; what was live still is"
+      echo "Is it a tag or full commit there, and may this host read it (berth:secrets, deploy key)?"
+      return 1
+    } >&2
   git -C "$1" -c advice.detachedHead=false checkout --quiet FETCH_HEAD >&2
   git -C "$1" rev-parse HEAD
 }

@@ -32,6 +32,12 @@ METADATA = ("169.254.169.254", "169.254.42.42")
 METADATA_V6 = ("fd00:42::42",)
 """Where clouds answer with a host's own user-data, private key included; the latter two are Scaleway's."""
 
+BUILDER = "berth-build"
+"""Runs other people's code, see components/app/release.sh."""
+
+OUTSIDERS = (BUILDER, "www-data")
+"""Users with no business in the private network, where the data is: who builds, and who serves files."""
+
 OWN_RANGE = 28
 """Admin ranges this small are the admins' own and never banned: one wrong tool behind their address would
 shut out everybody else there, berth included. In a wider one, a provider's, there are strangers."""
@@ -95,6 +101,7 @@ def baseline(name: str, args: BaselineArgs, opts: ResourceOptions | None = None)
                 "ADMIN_USER": args.user,
                 "LOGIN": args.instance.connection.user,
                 "PACKAGES": " ".join(sorted({*PACKAGES, *args.packages})),
+                "BUILDER": BUILDER,
                 "SWAP_GB": str(args.swap_gb),
                 "TIMEZONE": args.timezone,
             },
@@ -144,5 +151,6 @@ def files(args: BaselineArgs) -> Sequence[File]:
             private=args.private,
             metadata=METADATA,
             metadata_v6=METADATA_V6,
+            outsiders=OUTSIDERS,
         ),
     )

@@ -2,7 +2,8 @@
 # The Debian baseline, and the packages of every role of this host in one transaction.
 #
 # Converging: the first run makes a host of an image, a later one changes only what differs.
-# Environment: PACKAGES (separated by spaces), ADMIN_USER (the people's), LOGIN (the program's), TIMEZONE, SWAP_GB.
+# Environment: PACKAGES (separated by spaces), ADMIN_USER (the people's), LOGIN (the program's), BUILDER (runs
+# builds, cannot log in), TIMEZONE, SWAP_GB.
 # shellcheck source=components/remote/lib.sh
 . ./lib.sh
 
@@ -25,6 +26,9 @@ user() {
 users() {
   user "$LOGIN" login_keys
   user "$ADMIN_USER" admin_keys
+  # The firewall names it, so it is there before any build.
+  id -u "$BUILDER" >/dev/null 2>&1 \
+    || useradd --system --user-group --shell /usr/sbin/nologin --home-dir /var/lib/berth/build "$BUILDER"
   visudo -cqf sudoers
   keep sudoers /etc/sudoers.d/berth 0440
   rm -f /etc/sudoers.d/90-cloud-init-users # the same from the first boot, and whoever was the admin then

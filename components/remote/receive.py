@@ -172,7 +172,12 @@ def start(places: Places, document: dict[str, Any], digest: str) -> int:
     # work() keeps the time itself and can say so; systemd's limit is for the case that it cannot.
     command += [f"--property=RuntimeMaxSec={document['timeout'] + 30}", "--property=TimeoutStopSec=15"]
     command += [sys.executable, str(places.step / "receive.py"), str(places.step)]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    begun = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if begun.returncode:
+        shutil.rmtree(places.step)
+        refused = f"could not be started by systemd: {begun.stderr.strip()}"
+        result = {"why": refused, "tail": [], "digest": digest, "finished": time.time()}
+        write(places.result, json.dumps(result))
     return offset
 
 

@@ -309,7 +309,7 @@ def test_the_buckets_key_opens_that_bucket_only(api: Api) -> None:
 
 
 def test_database_and_cache_answer_the_application_only(api: Api) -> None:
-    """Not the internet, not the operators' address, and on the host itself not who serves the site."""
+    """Not the internet, not the operators' address, and on the host not who serves or builds."""
     found = api.variables("DB_HOST", "DB_PORT", "REDIS_HOST", "REDIS_PORT")
     services = ((found[0], int(found[1])), (found[2], int(found[3])))
     assert services[0] != services[1]
@@ -328,9 +328,10 @@ END
 }}
 knock {APP} ""
 knock www-data ""
+knock berth-build ""
 knock {APP} {api.clone.address}
 """
-    assert api.clone.on_host(script).split() == ["open"] * 2 + ["closed"] * 4
+    assert api.clone.on_host(script).split() == ["open"] * 2 + ["closed"] * 6
     ports = [port for _, port in services]
     for source in (STRANGER, net.ADMIN):
         assert api.clone.open_ports(ports, source) == set()  # the host passes nothing on

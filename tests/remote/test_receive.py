@@ -255,6 +255,15 @@ def test_a_killed_unit_is_told_from_a_failed_script(host: Host) -> None:
     assert "begun" in err
 
 
+def test_a_step_systemd_refuses_is_a_failure_in_words(host: Host) -> None:
+    (host.bin / "systemd-run").write_text("#!/bin/sh\necho 'Unit was already loaded' >&2\nexit 1\n")
+    status, output, messages = host.run(document("true"))
+    assert (status, output) == (1, "")
+    assert "could not be started by systemd: Unit was already loaded" in messages
+    assert "Traceback" not in messages
+    assert not (host.root / "run/berth/steps/bootstrap").exists()
+
+
 def test_a_stopped_unit_says_so(host: Host) -> None:
     call = host.call(document("echo begun; sleep 30"))
     pid = host.pid("bootstrap")
