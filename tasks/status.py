@@ -103,7 +103,10 @@ def _horizon(found: Mapping[str, Any], now: float) -> Iterator[Line]:
     good = found["state"] == "RUNNING" and found["horizon"] == "running"
     process = f"pid {found['pid']}, for {found['uptime']}" if found["pid"] else "no process"
     text = f"{found['horizon']}; supervisor: {found['state']} ({process})"
-    yield Line("horizon", good, text, "`workers restart`, then `logs horizon`")
+    remedy = "`workers restart`, then `logs horizon`"
+    if found["state"] == "ERROR":  # supervisor does not know the program
+        remedy = "at rest with `workers: false` in the stack file; else `pulumi up` sets it up"
+    yield Line("horizon", good, text, remedy)
 
 
 def _scheduler(found: Mapping[str, Any], now: float) -> Iterator[Line]:

@@ -105,7 +105,8 @@ class LaravelArgs:
     ``memory_gb``: of the host; the number of PHP processes follows. ``stream_seconds``: longest a stream
     under /mcp/stream may last. ``drain_seconds``: how long the step waits for running jobs of the old
     release; longer ones still end in peace. ``maintenance``: this release answers 503 while it migrates and
-    switches; for migrations that the old code cannot live with.
+    switches; for migrations that the old code cannot live with. ``workers``: whether Horizon and the
+    scheduler run.
     """
 
     scope: Scope
@@ -122,6 +123,7 @@ class LaravelArgs:
     authorities: Mapping[str, Input[str]] = field(default_factory=dict)
     deploy_key: Input[str] | None = None
     maintenance: bool = False
+    workers: bool = True
     timezone: str = "UTC"
     memory_limit_mb: int = 256
     upload_mb: int = 20
@@ -192,6 +194,7 @@ def laravel_runtime(name: str, args: LaravelArgs, opts: ResourceOptions | None =
                 "PHP": PHP,
                 "EXTENSIONS": " ".join(EXTENSIONS),
                 "WORKER_EXTENSIONS": " ".join(WORKER_EXTENSIONS),
+                "WORKERS": "yes" if args.workers else "",
             },
             timeout=3900,  # a changed worker program waits for the jobs of the old one
             lock=f"app-{args.app}",
@@ -204,7 +207,7 @@ def laravel_release(name: str, args: LaravelArgs, opts: ResourceOptions | None =
     """Runs after the runtime, the web server and the database's own step.
 
     Facts: ``release``, ``commit``, ``id``, ``before`` (the id that was live until then, "" at first) and
-    ``horizon``: "running", or "finishing" where jobs of the old release outlast ``drain_seconds``.
+    ``horizon``: "running", "finishing" where jobs of the old release outlast ``drain_seconds``, or "resting".
     """
     both = sorted(set(args.environment) & set(args.secrets))
     if both:
@@ -256,6 +259,7 @@ def laravel_release(name: str, args: LaravelArgs, opts: ResourceOptions | None =
                 "CODE": code_id(args),
                 "HEALTH": args.health,
                 "MAINTENANCE": "yes" if args.maintenance else "",
+                "WORKERS": "yes" if args.workers else "",
                 "DRAIN_SECONDS": str(args.drain_seconds),
                 "START_SECONDS": str(START_SECONDS),
                 "LEAST_FREE_MB": str(LEAST_FREE_MB),

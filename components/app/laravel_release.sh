@@ -5,7 +5,7 @@
 # release is touched; if a check fails after it, the rename is undone. What the live one has begun, requests, streams
 # and jobs, ends in its own time on its own code.
 # Environment: APP (and user), PHP, REPOSITORY, RELEASE (tag or full commit), CODE (id of the built code), HEALTH (URL),
-# MAINTENANCE (yes or nothing), DRAIN_SECONDS, START_SECONDS, LEAST_FREE_MB, KEEP (releases to keep), UNIT (of this step).
+# MAINTENANCE and WORKERS (yes or nothing), DRAIN_SECONDS, START_SECONDS, LEAST_FREE_MB, KEEP (releases to keep), UNIT (of this step).
 # shellcheck source=components/remote/lib.sh disable=SC2153
 . ./lib.sh
 # shellcheck source=components/app/release.sh disable=SC2154
@@ -207,6 +207,11 @@ horizon_pid() { supervisorctl pid "$program" 2>/dev/null | grep -x '[1-9][0-9]*'
 # workers CURRENT FORMER: Horizon on the code of CURRENT, which is live; FORMER's jobs end first. Sets `horizon`.
 workers() {
   local current=$1 former=$2 pid until
+  if [[ -z $WORKERS ]]; then # the runtime's step has seen to it
+    say "no workers: Horizon and scheduler rest"
+    horizon=resting
+    return 0
+  fi
   horizon=running
   keep "/etc/berth/$APP-horizon.conf" "/etc/supervisor/conf.d/$APP-horizon.conf"
   pid=$(horizon_pid)
@@ -296,7 +301,7 @@ back() {
       switch "$before"
       workers "$before" "$id" || echo "Horizon does not run on $before either"
     elif [[ -n $MAINTENANCE ]]; then
-      supervisorctl start "$program" >/dev/null
+      [[ -z $WORKERS ]] || supervisorctl start "$program" >/dev/null
     fi
     retire "$before"
   fi

@@ -1,7 +1,8 @@
 #!/bin/bash
 # What a Laravel application needs on its host before its first release, and with every later one: PHP, its user
 # and directories, Horizon under supervisor, the scheduler, logs.
-# Environment: APP (and user), PHP (version), EXTENSIONS, WORKER_EXTENSIONS (names of PHP's modules).
+# Environment: APP (and user), PHP (version), EXTENSIONS, WORKER_EXTENSIONS (names of PHP's modules), WORKERS (yes or
+# nothing: whether Horizon and scheduler run).
 # shellcheck source=components/remote/lib.sh disable=SC2153
 . ./lib.sh
 
@@ -61,16 +62,25 @@ units() {
   keep schedule.timer "/etc/systemd/system/berth-schedule-$APP.timer"
   keep supervisor.conf /etc/systemd/system/supervisor.service.d/berth.conf
   systemctl daemon-reload
-  local unit
-  for unit in supervisor.service "berth-schedule-$APP.timer"; do
+  local unit wanted=(supervisor.service "berth-schedule-$APP.timer")
+  if [[ -z $WORKERS ]]; then
+    wanted=(supervisor.service)
+    systemctl disable --quiet --now "berth-schedule-$APP.timer"
+  fi
+  for unit in "${wanted[@]}"; do
     systemctl is-enabled --quiet "$unit" || systemctl enable --quiet "$unit"
   done
-  systemctl start supervisor.service "berth-schedule-$APP.timer"
+  systemctl start "${wanted[@]}"
 }
 
 # A program supervisor refuses is taken back; one that changed is restarted when its jobs are done.
 horizon() {
   local path=/etc/supervisor/conf.d/$APP-horizon.conf former said
+  if [[ -z $WORKERS ]]; then
+    rm -f "$path"
+    supervisorctl update # ends it when its jobs are done
+    return 0
+  fi
   [[ -e $base/current/artisan ]] || return 0 # the first release brings it in
   former=$(cat "$path" 2>/dev/null || true)
   put horizon.conf "$path" || return 0

@@ -437,6 +437,7 @@ def _api(
         memory_gb=host.memory_gb,
         deploy_key=stack.secrets[NAME].get("backend_deploy_key"),
         maintenance=backend.maintenance,
+        workers=backend.workers,
         timezone=backend.app.timezone,
         memory_limit_mb=backend.php.memory_mb,
         upload_mb=backend.php.upload_mb,

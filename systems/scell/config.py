@@ -424,6 +424,11 @@ class BackendConfig(Section):
         description="Whether this release answers 503 while it migrates: for migrations the old code cannot "
         "live with.",
     )
+    workers: bool = Field(
+        True,
+        description="Whether queue workers and scheduler run. `false` while a move is rehearsed with copied "
+        "customers: docs/cutover.md.",
+    )
     php: PhpConfig = Field(default_factory=PhpConfig, description="PHP under the API.")
     app: AppConfig = Field(default_factory=AppConfig, description="The application itself.")
     cache: CacheConfig = Field(default_factory=CacheConfig, description="Names of keys in Redis.")

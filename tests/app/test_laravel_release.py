@@ -175,7 +175,14 @@ class Host:
         self.git("tag", tag)
 
     def release(
-        self, release: str, *, env: str = ENVIRONMENT, ok: bool = True, maintenance: str = "", free: str = "1"
+        self,
+        release: str,
+        *,
+        env: str = ENVIRONMENT,
+        ok: bool = True,
+        maintenance: str = "",
+        free: str = "1",
+        workers: str = "yes",
     ) -> str:
         (self.step / "dotenv").write_text(env)
         (self.state / "calls").write_text("")
@@ -197,6 +204,7 @@ class Host:
                 "CODE": f"{release}-code",
                 "HEALTH": "https://api.scell.io/health",
                 "MAINTENANCE": maintenance,
+                "WORKERS": workers,
                 "DRAIN_SECONDS": "5",
                 "START_SECONDS": "2",
                 "LEAST_FREE_MB": free,
@@ -241,6 +249,17 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
+
+
+@can_mount
+def test_without_workers_a_release_is_live_and_nothing_acts(host: Host) -> None:
+    host.commit("v1.0.0")
+    host.release("v1.0.0", workers="")
+    assert host.current.name.startswith("v1.0.0-code-")
+    assert host.facts["horizon"] == "resting"
+    assert host.read("horizon") == []
+    host.release("v1.0.0")  # once the move is done
+    host.serves("v1.0.0")
 
 
 @can_mount

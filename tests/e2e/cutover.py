@@ -19,6 +19,7 @@ from tests.e2e.checkout import PYTHON, REPOSITORY, Checkout, environment, until
 
 PAGE = REPOSITORY / "docs/cutover.md"
 TOOLS = REPOSITORY / "cutover"
+RESTING = ("        name: api.scell.io\n", "        name: api.scell.io\n        workers: false\n")
 NAMES = ("scell.io", "www.scell.io", "api.scell.io")
 ROWS, FILES = 20_000, 40
 FILL = f"""
@@ -164,7 +165,7 @@ def old_world(clone: Checkout, what: str) -> dict[str, Any]:
 
 def rehearse(clone: Checkout, figures: dict[str, str], directory: Path) -> None:
     """The whole page: names not pointed, rehearsal, evening, hand-over, names; and how long it took."""
-    clone.edit(("manage: true", "manage: true, point: false"))
+    clone.edit(("manage: true", "manage: true, point: false"), RESTING)
     clone.sandbox("up").good()
     address = clone.address
     assert clone.inside("dig", "+short", "api.scell.io", "@198.18.0.1").out.strip() in ("", "198.18.0.1")
@@ -188,7 +189,7 @@ def rehearse(clone: Checkout, figures: dict[str, str], directory: Path) -> None:
             f"for n in $(seq {FILES}); do head -c 100000 /dev/urandom >files/invoices/$n.pdf; done\n"
             "rclone copy files old:ploi-files"
         )
-        evening.do("quiet")
+        evening.do("resting")
         evening.do("copy")
         # Life goes on until the evening.
         evening.old("INSERT INTO ledger (tenant, amount) VALUES ('late', 12.34)")
@@ -202,7 +203,8 @@ def rehearse(clone: Checkout, figures: dict[str, str], directory: Path) -> None:
             evening.do("freeze")
             evening.do("copy")
             assert "the same" in evening.do("compare").splitlines()
-            evening.do("start")
+            clone.edit((RESTING[1], RESTING[0]))
+            clone.sandbox("up").good()
             health = json.loads(evening.by_the_old_host("https://api.scell.io/health"))
             seconds = time.monotonic() - began
             assert health["status"] == "ok"

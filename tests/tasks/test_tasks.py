@@ -317,6 +317,7 @@ def changed(*path: str, to: Any) -> dict[str, Any]:
         (("php",), {}, "php", "PHP does not run"),
         (("horizon", "horizon"), "inactive", "horizon", "inactive"),
         (("horizon", "state"), "FATAL", "horizon", "FATAL"),
+        (("horizon", "state"), "ERROR", "horizon", "ERROR"),
         (("scheduler", "last"), NOW - 600, "scheduler", "10 min ago"),
         (("scheduler", "last"), None, "scheduler", "not run yet"),
         (("scheduler", "timer"), "inactive", "scheduler", "timer inactive"),
