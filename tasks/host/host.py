@@ -615,26 +615,30 @@ def logs(document: Mapping[str, Any]) -> int:
         line = ["tail", f"--lines={lines}", *(["-F"] if follow else []), "--", str(files[name])]
     else:
         raise Refused(f"there is no log {name!r}", f"name one of {', '.join([*files, *units])}")
+    options: dict[str, Any] = {}
+    if name in ("laravel", "horizon", "scheduler"):
+        # Read as the application: a link it has put in a log's place shows no more than it could see.
+        options = {**App(document["app"]).as_user(), "cwd": "/"}
     if document["grep"] and not follow:
-        return searched(line, document["grep"], document["lines"])
+        return searched(line, document["grep"], document["lines"], options)
     if document["grep"]:
         words = ["grep", "--line-buffered", "--fixed-strings", "--ignore-case", "--", document["grep"]]
-        source = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        source = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **options)
         try:
             return until_unheard(subprocess.Popen(words, stdin=source.stdout), follow)
         finally:
             source.terminate()
-    return until_unheard(subprocess.Popen(line, stdin=subprocess.DEVNULL), follow)
+    return until_unheard(subprocess.Popen(line, stdin=subprocess.DEVNULL, **options), follow)
 
 
-def searched(line: list[str], text: str, most: int) -> int:
+def searched(line: list[str], text: str, most: int, options: Mapping[str, Any]) -> int:
     """The last lines with ``text`` in them, of all there are."""
     whole = [word for word in line if not word.startswith("--lines=")]
     if whole[0] == "tail":
         whole.insert(1, "--lines=+1")
     found: deque[bytes] = deque(maxlen=most)
     wanted = text.lower().encode()
-    with subprocess.Popen(whole, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as source:
+    with subprocess.Popen(whole, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **options) as source:
         found.extend(each for each in source.stdout or () if wanted in each.lower())
     sys.stdout.buffer.write(b"".join(found))
     sys.stdout.buffer.flush()

@@ -280,5 +280,5 @@ def test_what_would_destroy_data_is_refused(command: str) -> None:
 def test_last_lines_with_a_text(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     log = tmp_path / "x.log"
     log.write_text("".join(f"{number} {'SuperPDP' if number % 2 else 'other'}\n" for number in range(100)))
-    assert host.searched(["tail", "--lines=3", "--", str(log)], "superpdp", 2) == 0
+    assert host.searched(["tail", "--lines=3", "--", str(log)], "superpdp", 2, {}) == 0
     assert capfdbinary.readouterr().out == b"97 SuperPDP\n99 SuperPDP\n"
