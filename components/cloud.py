@@ -359,11 +359,16 @@ class DnsArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class Dns:
-    """``resource`` is what to wait for (``depends_on``) where the names must stand first."""
+    """``resource`` is what to wait for (``depends_on``) where the names must stand first.
+
+    ``owned`` is the zone alone, where this stack makes it: who only puts records of its own into it waits for
+    that, and one record that fails does not hold it back.
+    """
 
     zone: str
     name_servers: Output[Sequence[str]]
     resource: pulumi.Resource
+    owned: pulumi.Resource | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

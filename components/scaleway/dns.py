@@ -49,7 +49,8 @@ class Dns(ScalewayComponent[cloud.DnsArgs, cloud.Dns]):
                 project_id=scope.project_id,
                 opts=self.child(ResourceOptions(depends_on=after)),
             )
-        return cloud.Dns(zone=args.zone, name_servers=name_servers, resource=self)
+        owned = after[0] if after else None
+        return cloud.Dns(zone=args.zone, name_servers=name_servers, resource=self, owned=owned)
 
 
 def relative(name: str, zone: str) -> str:

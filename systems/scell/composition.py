@@ -258,8 +258,8 @@ def _email(config: ScellConfig, cloud: Cloud, scope: Scope, names: Dns) -> Email
     return cloud.email(
         f"{NAME}-mail",
         EmailArgs(scope=scope, domain=wanted.domain, zone=config.dns.zone, adopt=wanted.adopt),
-        # Its records need the zone, where this stack makes it.
-        ResourceOptions(depends_on=[names.resource]),
+        # Its records need the zone, where this stack makes it, and none of the other records.
+        ResourceOptions(depends_on=[names.owned] if names.owned else []),
     )
 
 

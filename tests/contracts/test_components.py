@@ -81,7 +81,7 @@ def test_outputs_are_the_neutral_ones_and_registered(of: str, noun: str) -> None
         assert found.outputs[component.urn] == {}
         return
     assert type(found.value) is wanted
-    held = {f.name for f in dataclasses.fields(wanted)} - {"resource"}
+    held = {f.name for f in dataclasses.fields(wanted)} - {"resource", "owned"}  # what to wait for
     assert set(found.outputs[component.urn]) == held
     assert None not in [getattr(found.value, name) for name in held]
 

@@ -298,18 +298,23 @@ stat --format='%a %U' /run/berth /var/log/berth
 # ---------------------------------------------------------------- other stacks
 
 
-def test_other_stacks_are_planned_recorded_and_sealed_beside_it(clone: Checkout) -> None:
+def test_other_stacks_are_planned_beside_it_and_production_is_sealed(clone: Checkout, tmp_path: Path) -> None:
     for stack in ("prod", "staging"):
         plan = clone.sandbox("preview", "--stack", stack).good()
         assert re.search(r"\+ \d\d to create", plan.out), plan.text
-    made = clone.sandbox("up", "--stack", "prod", "--record-only").good()
+    assert tracked(clone) == ""
+    # Bucket and mail domain are one each in an account: production is recorded in a checkout of its own.
+    other = Checkout(tmp_path / "prod")
+    other.run(*other.make("preview")).good()
+    made = other.sandbox("up", "--stack", "prod", "--record-only").good()
     assert "Recorded only: no host was run" in made.text
-    assert unchanged(clone.sandbox("up", "--stack", "prod", "--record-only").good().out)
-    refused = clone.sandbox("destroy", "--stack", "prod").bad()
+    assert unchanged(other.sandbox("up", "--stack", "prod", "--record-only").good().out)
+    refused = other.sandbox("destroy", "--stack", "prod").bad()
     assert "scell-seal" in refused.text
     assert "cannot be deleted" in refused.text
-    assert clone.status()["stacks"]["prod"]["types"]["scaleway:instance/server:Server"] == 1
-    assert tracked(clone) == ""
+    assert other.status()["stacks"]["prod"]["types"]["scaleway:instance/server:Server"] == 1
+    assert tracked(other) == ""
+    other.sandbox("reset").good()
 
 
 # ---------------------------------------------------------------- names, keys, releases

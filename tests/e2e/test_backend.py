@@ -568,7 +568,7 @@ def test_a_revoked_bucket_key_is_named_and_made_anew_after_a_refresh(api: Api) -
     (row,) = (row for row in store.all(API_KEY) if row.outputs.get("accessKey") == access_key)
     store.remove(row.token, row.id, "revoked")
     store.close()
-    with accident(api, 105, "bucket scell-sandbox-storage", "the key is unknown (revoked?)"):
+    with accident(api, 105, "bucket scell-storage", "the key is unknown (revoked?)"):
         assert api.call("PUT", "/api/v1/files/a", b"a").status == 500
         api.clone.pulumi("refresh", "--yes").good()
     assert api.variables("AWS_ACCESS_KEY_ID") != [access_key]

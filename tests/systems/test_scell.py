@@ -224,7 +224,7 @@ def test_exports_are_complete_and_plain(tmp_path: Path) -> None:
     }
     assert outputs["api"]["url"] == "https://api.scell.io/"
     assert outputs["api"]["health"] == "https://api.scell.io/health"
-    assert outputs["bucket"] == "scell-sandbox-storage"
+    assert outputs["bucket"] == "scell-storage"
     assert outputs["database_host"].startswith("10.20.0.")
     assert run(tmp_path, SITE_ALONE).value["scell"].keys() == {
         *("urls", "address", "host", "name_servers", "release", "operator")
@@ -328,7 +328,7 @@ def test_what_the_env_says(tmp_path: Path) -> None:
         "REDIS_PASSWORD": cluster.inputs["password"],
         "REDIS_SCHEME": "tls",
         "REDIS_CA": "/etc/berth/ca/scell-redis.pem",
-        "AWS_BUCKET": "scell-sandbox-storage",
+        "AWS_BUCKET": "scell-storage",
         "AWS_ENDPOINT": "https://s3.fr-par.scw.cloud",
         "MAIL_PORT": "587",
         "MAIL_FROM_ADDRESS": "noreply@scell.io",
@@ -448,8 +448,8 @@ def test_existing_things_are_taken_over(tmp_path: Path) -> None:
         ("        size: DB-DEV-S", f"        size: DB-DEV-S\n        adopt: {uuid}"),
         ("size: RED1-MICRO}", f"size: RED1-MICRO, adopt: {uuid}}}"),
         (
-            "        name: scell-sandbox-storage",
-            "        name: scell-sandbox-storage\n        adopt: scell-sandbox-storage",
+            "        name: scell-storage",
+            "        name: scell-storage\n        adopt: scell-storage",
         ),
         ("zone: scell.io, manage: true", "zone: scell.io, manage: true, adopt: scell.io"),
         ("mail: {domain: scell.io,", f"mail: {{adopt: {uuid}, domain: scell.io,"),
@@ -461,7 +461,7 @@ def test_existing_things_are_taken_over(tmp_path: Path) -> None:
         "scell-user-scell": f"fr-par/{uuid}/scell",
         "scell-user-scell_sandbox": f"fr-par/{uuid}/scell_sandbox",
         "scell-cluster": f"fr-par-1/{uuid}",
-        "scell-bucket": "fr-par/scell-sandbox-storage",
+        "scell-bucket": "fr-par/scell-storage",
         "scell-mail-domain": f"fr-par/{uuid}",
         "scell-zone": "scell.io",
     }
