@@ -379,7 +379,8 @@ def _databases(config: ScellConfig, host: Host, postgres: Postgres, first: Step)
     client = postgresql_client(
         f"{NAME}-postgresql-client",
         PostgresqlClientArgs(scope=host.scope, instance=host.instance, host=NAME),
-        ResourceOptions(depends_on=[first]),
+        # Beside the baseline's packages, where it brings its own: there is a second core.
+        ResourceOptions(depends_on=[first]) if packages(config.instance.image) else None,
     )
     return database(
         f"{NAME}-database",
