@@ -129,7 +129,6 @@ for command in config:cache route:cache view:cache event:cache "migrate --force"
 done
 ln -sfn "releases/$API_ID" "$base/current"
 systemctl enable --quiet --now "$API-php@$API_ID.service" supervisor "berth-schedule-$API.timer"
-supervisorctl update >/dev/null
 until [[ $(artisan horizon:status) == *running* ]]; do sleep 0.5; done
 until curl -sfk --resolve "$API_NAME:443:127.0.0.1" -o /dev/null "https://$API_NAME/health"; do sleep 0.2; done
 stamp finished
