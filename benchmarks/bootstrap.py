@@ -24,7 +24,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,8 @@ def finish(root: Path, command: subprocess.Popen[bytes]) -> None:
         raise SystemExit(f"{log[-4000:]}\n{command.args!r} failed")
 
 
-def berth(root: Path) -> float:
-    """One round: the server of the stack is replaced, and set up as any new one."""
+def berth(root: Path) -> tuple[float, float]:
+    """One round: the server of the stack is replaced, and set up as any new one; seconds, processor's."""
     with rows(root) as store:
         (old,) = store.all(want.SERVER)
         replace = ["pulumi", "up", "--yes", "--skip-preview", "--replace", old.urn]
@@ -155,7 +155,22 @@ def berth(root: Path) -> float:
         raise SystemExit("the server was not replaced")
     took = seconds(watch(root, str(new[0].outputs["publicIps"][0]["address"])))
     finish(root, up)
-    return took
+    return took, processor(root, new[0].id)
+
+
+def processor(root: Path, id: str) -> float:
+    """Seconds of processor time a host has used since it was made: other work hardly changes them."""
+    name = f"lxc.payload.{instance.Place(root, want.key(id)).name}"
+    for path, _, files in os.walk(instance.CGROUPS):
+        if not path.endswith(name):
+            continue
+        if "cpuacct.usage" in files:
+            return int((Path(path) / "cpuacct.usage").read_text()) / 1e9
+        if "cpu.stat" in files:
+            found = dict(line.split() for line in (Path(path) / "cpu.stat").read_text().splitlines())
+            if "usage_usec" in found:
+                return int(found["usage_usec"]) / 1e6
+    return 0.0
 
 
 def configuration(root: Path) -> tuple[str, Mapping[str, str]]:
@@ -224,8 +239,8 @@ def database(root: Path) -> dict[str, str]:
     }
 
 
-def floor(root: Path, files: str, variables: Mapping[str, str]) -> tuple[float, float, str]:
-    """One round on a host beside berth's: seconds in all, of those the package managers', and the parts."""
+def floor(root: Path, files: str, variables: Mapping[str, str]) -> tuple[float, float, float, str]:
+    """One round on a host beside berth's: seconds, of processor, the package managers', and the parts."""
     world = real.prepare(root)
     store = inventory.open_store(paths.state(root))
     login, host_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
@@ -267,7 +282,7 @@ def floor(root: Path, files: str, variables: Mapping[str, str]) -> tuple[float, 
         make(want.NIC, "benchmark-nic", nic, {"privateIps": [{"address": f"{subnet}.{PRIVATE}"}]})
         log = _session(key, script(root, files, variables))
         took = seconds(probe)
-        return took, *_package_managers(log)
+        return took, processor(root, server.id), *_package_managers(log)
     finally:
         freeze(frozen=False)
         for row in reversed(made):
@@ -315,8 +330,8 @@ def main() -> None:
         raise SystemExit("not run: " + "; ".join(reasons))
     with tempfile.TemporaryDirectory(prefix="berth-benchmark-") as name:
         root = checkout(Path(name))
-        ours: list[float] = []
-        theirs: list[tuple[float, float]] = []
+        ours: list[tuple[float, float]] = []
+        theirs: list[tuple[float, float, float]] = []
         try:
             finish(root, sandbox(root, "up"))  # warms every cache, and makes the files the script unpacks
             for number in range(rounds):
@@ -324,24 +339,29 @@ def main() -> None:
                     if turn:
                         ours.append(berth(root))
                     else:
-                        took, packages, parts = _apart(root)
-                        theirs.append((took, packages))
+                        *figures, parts = _apart(root)
+                        theirs.append((figures[0], figures[1], figures[2]))
                 print(
-                    f"round {number + 1}: berth {ours[-1]:.1f} s, script {theirs[-1][0]:.1f} s ({parts})",
+                    f"round {number + 1}: berth {_figures(ours[-1])}, script {_figures(theirs[-1])}: {parts}",
                     flush=True,
                 )
         finally:
             sandbox(root, "reset").wait()
-    total, packages = (statistics.median(column) for column in zip(*theirs, strict=True))
-    median = statistics.median(ours)
-    print(f"berth   {median:6.1f} s   ({min(ours):.1f}-{max(ours):.1f})")
-    print(f"script  {total:6.1f} s   ({min(t for t, _ in theirs):.1f}-{max(t for t, _ in theirs):.1f})")
+    total, busy, packages = (statistics.median(column) for column in zip(*theirs, strict=True))
+    median, work = (statistics.median(column) for column in zip(*ours, strict=True))
+    print(f"berth   {median:6.1f} s   ({min(t for t, _ in ours):.1f}-{max(t for t, _ in ours):.1f})")
+    print(f"script  {total:6.1f} s   ({min(t for t, *_ in theirs):.1f}-{max(t for t, *_ in theirs):.1f})")
     print(f"ratio   {median / total:6.2f}     (target at most 1.15)")
+    print(f"processor time of the host: berth {work:.1f} s, script {busy:.1f} s, ratio {work / busy:.2f}")
     own = f"berth {median - packages:.1f} s, script {total - packages:.1f} s"
     print(f"not the package managers' own work: {own}")
 
 
-def _apart(root: Path) -> tuple[float, float, str]:
+def _figures(found: Sequence[float]) -> str:
+    return f"{found[0]:.1f} s (processor {found[1]:.1f} s)"
+
+
+def _apart(root: Path) -> tuple[float, float, float, str]:
     """The script's round in a process of its own: it moves into another namespace."""
     code = "import json,sys;sys.path.insert(0,sys.argv[1]);import bootstrap as b;from pathlib import Path;"
     code += "r=Path(sys.argv[2]);print(json.dumps(b.floor(r,*b.configuration(r))))"
@@ -352,8 +372,8 @@ def _apart(root: Path) -> tuple[float, float, str]:
         check=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "BERTH_ROOT": str(root)},
     )
-    took, packages, parts = json.loads(done.stdout.splitlines()[-1])
-    return took, packages, parts
+    took, busy, packages, parts = json.loads(done.stdout.splitlines()[-1])
+    return took, busy, packages, parts
 
 
 if __name__ == "__main__":
