@@ -95,16 +95,18 @@ def render(parts: Parts, *, run: Path, authority: Path, mark: str, part: Row | N
         if block:
             lines += block
             modes[bare(row.id)] = str(row.inputs["forwardProtocol"])
+    if part is not None and any(row.id == part.id for row in parts.frontends):
+        wanted = int(part.inputs["inboundPort"])
+        if any(int(row.inputs["inboundPort"]) == wanted and row.id != part.id for row in parts.frontends):
+            raise EffectError(
+                f"scaleway-sdk-go: resource already exists: a frontend on port {wanted} of this balancer"
+            )
     taken: set[int] = set()
     for row in sorted(parts.frontends, key=_order):
         if bare(row.inputs["backendId"]) not in modes:
             continue
         port = int(row.inputs["inboundPort"])
         if port in taken:
-            if part is not None and part.id == row.id:
-                raise EffectError(
-                    f"scaleway-sdk-go: resource already exists: a frontend on port {port} of this balancer"
-                )
             continue
         block = _guarded(lambda row=row: list(frontend(row, parts, modes, part)), row, part)
         if block:
