@@ -506,9 +506,9 @@ def test_the_late_name_gets_its_certificate_by_the_timer(clone: Checkout) -> Non
 
 def first_process(clone: Checkout) -> int:
     """The host's init as the machine sees it."""
-    host = net.NETNS / f"{paths.netns(clone.root)}-"
-    (name,) = (path.name for path in host.parent.glob(f"{host.name}*"))
-    asked = ("lxc-info", "-P", str(clone.root / ".sandbox/hosts"), "-n", name, "-pH")
+    hosts = clone.root / ".sandbox/hosts"
+    (name,) = (path.name for path in hosts.glob(f"{paths.netns(clone.root)}-*/"))
+    asked = ("lxc-info", "-P", str(hosts), "-n", name, "-pH")
     return int(clone.inside(*asked).good().out)
 
 
