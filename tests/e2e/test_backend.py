@@ -21,6 +21,7 @@ from sandbox import paths
 from sandbox.hosts import net
 from sandbox.internet.layout import STRANGER
 from sandbox.inventory import open_store
+from sandbox.owner import APPLICATION
 from sandbox.services.iam import API_KEY
 from tests.e2e.api import APP, NAME, Answer, Api
 from tests.e2e.checkout import Checkout, Watch, until
@@ -294,11 +295,17 @@ def test_each_database_user_has_its_own_database_and_no_more(api: Api) -> None:
 
 # What the account's owner does with a bucket; `sandbox exec` has the owner's key.
 OWNER = """
-import os, sys, boto3
+import json, os, sys, boto3
+what, bucket, owner = sys.argv[1:]
 names = {"aws_access_key_id": "SCW_ACCESS_KEY", "aws_secret_access_key": "SCW_SECRET_KEY"}
 key = {name: os.environ[variable] for name, variable in names.items()}
 storage = boto3.client("s3", endpoint_url="https://s3.fr-par.scw.cloud", region_name="fr-par", **key)
-getattr(storage, sys.argv[1])(Bucket=sys.argv[2])
+getattr(storage, what)(Bucket=bucket)
+if what == "create_bucket":  # closed to others as every bucket berth makes
+    rule = {"Sid": "owner", "Effect": "Allow", "Principal": {"SCW": f"application_id:{owner}"}}
+    rule |= {"Action": ["*"], "Resource": [bucket, f"{bucket}/*"]}
+    policy = {"Version": "2023-04-17", "Statement": [rule]}
+    storage.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
 """
 
 
@@ -307,7 +314,7 @@ def other(api: Api) -> Iterator[str]:
     """Another bucket of the same project; the path of it."""
     (name,) = api.variables("AWS_BUCKET")
     for what in ("create_bucket", "delete_bucket"):
-        api.clone.sandbox("exec", "--", "python", "-c", OWNER, what, f"{name}-other").good()
+        api.clone.sandbox("exec", "--", "python", "-c", OWNER, what, f"{name}-other", APPLICATION).good()
         if what == "create_bucket":
             yield f"/{name}-other"
 
