@@ -8,10 +8,7 @@ sockets, workers and scheduler; what is running on the old one ends in its own t
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +16,7 @@ from pathlib import Path
 from pulumi import Input, Output, ResourceOptions
 
 from components.app.dotenv import dotenv
+from components.app.release import KEEP, deploy_keys, identifier
 from components.cloud import Instance, Scope
 from components.remote.files import File, render
 from components.remote.runner import Step, StepArgs
@@ -79,9 +77,6 @@ PACKAGES = (
     "wkhtmltopdf",
 )
 """For the host's one package transaction, see components/host/baseline.py."""
-
-KEEP = 5
-"""Releases that stay on the host, the live one included: that far back a rollback needs no build."""
 
 LEAST_FREE_MB = 500
 """Of disk; with less a release is not begun."""
@@ -237,10 +232,8 @@ def laravel_release(name: str, args: LaravelArgs, opts: ResourceOptions | None =
             for path, content in sorted(args.files.items())
         ),
         *(File(path=f"ca/{who}.pem", content=content) for who, content in sorted(args.authorities.items())),
+        *deploy_keys(args.deploy_key),
     ]
-    if args.deploy_key is not None:
-        key = Output.from_input(args.deploy_key).apply(lambda text: text.rstrip() + "\n")
-        files.append(File(path="deploy_key", content=key, secret=True))
     step = f"release-{args.app}"
     return Step(
         name,
@@ -279,9 +272,7 @@ def code_id(args: LaravelArgs) -> str:
     The host adds a hash of what the code runs with (`.env`, files, PHP's configuration) for the release's.
     """
     recipe = (ROOM / "composer.sh").read_text(encoding="utf-8")
-    inputs = json.dumps([args.release, args.repository, PHP, recipe])
-    readable = re.sub(r"[^A-Za-z0-9._-]", "-", args.release)[:40]
-    return f"{readable}-{hashlib.sha256(inputs.encode()).hexdigest()[:8]}"
+    return identifier(args.release, [args.release, args.repository, PHP, recipe])
 
 
 def _lines(values: list[str]) -> str:

@@ -5,16 +5,14 @@ The plain way, for a first release of one site on one host; ``/srv/<app>`` has t
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pulumi import Input, Output, ResourceOptions
+from pulumi import Input, ResourceOptions
 
+from components.app.release import KEEP, deploy_keys, identifier
 from components.cloud import Instance, Scope
 from components.remote.files import File
 from components.remote.runner import Step, StepArgs
@@ -23,9 +21,6 @@ ROOM = Path(__file__).parent
 
 PACKAGES = ("git", "openssh-client", "python3-pip-whl")
 """For the host's one package transaction, see components/host/baseline.py."""
-
-KEEP = 5
-"""Releases that stay on the host, the live one included: that far back a rollback needs no build."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +49,7 @@ def site_root(app: str) -> str:
 
 def release_id(args: StaticSiteArgs) -> str:
     """Name of the release's directory: the tag, and a hash of all else that makes the built site."""
-    inputs = json.dumps([args.release, args.repository, _node(args), dict(args.variables)], sort_keys=True)
-    readable = re.sub(r"[^A-Za-z0-9._-]", "-", args.release)[:40]
-    return f"{readable}-{hashlib.sha256(inputs.encode()).hexdigest()[:8]}"
+    return identifier(args.release, [args.release, args.repository, _node(args), dict(args.variables)])
 
 
 def static_site(name: str, args: StaticSiteArgs, opts: ResourceOptions | None = None) -> Step:
@@ -69,10 +62,8 @@ def static_site(name: str, args: StaticSiteArgs, opts: ResourceOptions | None = 
         File(path="release.sh", content=(ROOM / "release.sh").read_text(encoding="utf-8")),
         File(path="build.sh", content=(ROOM / "build.sh").read_text(encoding="utf-8")),
         File(path="check_site.py", content=(ROOM / "check_site.py").read_text(encoding="utf-8")),
+        *deploy_keys(args.deploy_key),
     ]
-    if args.deploy_key is not None:
-        key = Output.from_input(args.deploy_key).apply(lambda text: text.rstrip() + "\n")
-        files.append(File(path="deploy_key", content=key, secret=True))
     step = f"release-{args.app}"
     return Step(
         name,
