@@ -306,8 +306,10 @@ def _up(place: Place, row: Row, world: World) -> None:
         private.close(place, server.port, _sources(world, row.id))
 
 
-class Instance:
+class Instance(private.Instance):
     """The server, with the user made with it."""
+
+    place, up, halt = staticmethod(_place), staticmethod(_up), staticmethod(halt)
 
     def create(self, world: World, row: Row) -> Mapping[str, Any]:
         if row.inputs.get("snapshotId"):
@@ -332,23 +334,9 @@ class Instance:
         return {"certificate": pem}
 
     def update(self, world: World, old: Row, new: Row) -> Mapping[str, Any]:
-        """Data stays whatever changes; a change that the server refuses leaves it as it was."""
         if old.outputs.get("engine") != new.outputs.get("engine"):
             raise EffectError("the sandbox does not upgrade databases to another version of their engine")
-        try:
-            return self.create(world, new)
-        except EffectError:
-            place = _place(world, new.id)
-            with place.locked():
-                _up(place, old, world)
-            raise
-
-    def delete(self, world: World, row: Row) -> None:
-        place = _place(world, row.id)
-        with place.locked():
-            halt(place)
-            place.destroy()
-        hosts.connect(world, drop=row)
+        return super().update(world, old, new)
 
     def read(self, world: World, row: Row) -> Mapping[str, Any] | None:
         place = _place(world, row.id)

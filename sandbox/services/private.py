@@ -10,9 +10,11 @@ import re
 import shutil
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sandbox import process
 from sandbox.effects.protocol import EffectError, Row, World
@@ -120,6 +122,35 @@ def ensure(
             # One that is not made is being made or removed by another command, or lost: its twin's business.
             elif place.made.exists():
                 up(place, row, world)
+
+
+class Instance(ABC):
+    """What every kind of instance does as an effect; ``place``, ``up`` and ``halt`` are the kind's own."""
+
+    place: Callable[[World, str], Place]
+    up: Callable[[Place, Row, World], None]
+    halt: Callable[[Place], None]
+
+    @abstractmethod
+    def create(self, world: World, row: Row) -> Mapping[str, Any]:
+        """Have it as ``row`` says, also where it stands already."""
+
+    def update(self, world: World, old: Row, new: Row) -> Mapping[str, Any]:
+        """Data stays whatever changes; a change that the server refuses leaves it as it was."""
+        try:
+            return self.create(world, new)
+        except EffectError:
+            place = self.place(world, new.id)
+            with place.locked():
+                self.up(place, old, world)
+            raise
+
+    def delete(self, world: World, row: Row) -> None:
+        place = self.place(world, row.id)
+        with place.locked():
+            self.halt(place)
+            place.destroy()
+        hosts.connect(world, drop=row)
 
 
 def station(world: World, row: Row, what: str) -> want.Station:

@@ -153,30 +153,15 @@ def _serve(place: Place, row: Row, world: World) -> str:
     return pem
 
 
-class Cluster:
+class Cluster(private.Instance):
+    place, up, halt = staticmethod(_place), staticmethod(_up), staticmethod(halt)
+
     def create(self, world: World, row: Row) -> Mapping[str, Any]:
         place = _place(world, row.id)
         with hosts.worded(), place.locked():
             pem = _serve(place, row, world)
             private.note(place, {"id": row.id})
         return {"certificate": pem}
-
-    def update(self, world: World, old: Row, new: Row) -> Mapping[str, Any]:
-        """Data stays whatever changes; a change that the server refuses leaves it as it was."""
-        try:
-            return self.create(world, new)
-        except EffectError:
-            place = _place(world, new.id)
-            with place.locked():
-                _up(place, old, world)
-            raise
-
-    def delete(self, world: World, row: Row) -> None:
-        place = _place(world, row.id)
-        with place.locked():
-            halt(place)
-            place.destroy()
-        hosts.connect(world, drop=row)
 
     def read(self, world: World, row: Row) -> Mapping[str, Any] | None:
         place = _place(world, row.id)
